@@ -1,0 +1,3 @@
+//! The kernel, as far as the standard library does not reach: the only unsafe code of the project lives here.
+
+pub mod clock;

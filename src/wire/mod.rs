@@ -1,0 +1,6 @@
+//! DNS on the wire: pure, no I/O, no clock, no allocation on the hit path, no index that could panic.
+
+#![deny(clippy::indexing_slicing)]
+
+pub mod header;
+pub mod question;
