@@ -2,5 +2,9 @@
 
 #![deny(clippy::indexing_slicing)]
 
+pub mod edns;
 pub mod header;
+pub mod query;
 pub mod question;
+pub mod record;
+pub mod reply;

@@ -1,0 +1,226 @@
+//! Writes answers: a stored message patched for one client, or an error made from the query alone.
+//!
+//! A stored message is copied once and then patched in place: id, flags, the client's own spelling of the name, aged
+//! TTLs, its OPT. When it does not fit, whole records are dropped from the end; TC is set when one of them was of the
+//! answer or the authority section (RFC 2181 §9). Nothing here allocates.
+
+use super::edns::{self, ClientEdns, OPT_LEN, Opt, UDP_SIZE};
+use super::header::{self, Header, rcode};
+use super::query::Query;
+use super::record::{Records, Section};
+
+/// The most that a message over TCP can hold.
+pub const STREAM_LIMIT: usize = 65535;
+
+/// What a reply owes to the query it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The query's id.
+    pub id: u16,
+    /// The query's flags; RD, CD and the opcode are given back.
+    pub flags: u16,
+    /// The question as the client spelled it.
+    pub spelled: &'a [u8],
+    /// The client's OPT; without one the reply has none either.
+    pub edns: Option<ClientEdns>,
+    /// The largest message it takes over its transport, in octets.
+    pub limit: usize,
+    /// Over TCP, how long an idle connection is kept, in units of 100 ms.
+    pub keepalive: Option<u16>,
+}
+
+impl<'a> Asked<'a> {
+    /// For a query that came in a UDP datagram: the answer fits what the client takes, and 1232 octets.
+    #[inline]
+    pub fn over_udp(query: &Query<'a>) -> Asked<'a> {
+        let limit = query.edns.map_or(edns::MIN_UDP_SIZE, |e| e.udp_size.min(UDP_SIZE));
+        Asked::new(query, usize::from(limit), None)
+    }
+
+    /// For a query that came over TCP, where idle connections are kept for `keepalive` units of 100 ms.
+    #[inline]
+    pub fn over_tcp(query: &Query<'a>, keepalive: u16) -> Asked<'a> {
+        Asked::new(query, STREAM_LIMIT, Some(keepalive))
+    }
+
+    #[inline]
+    fn new(query: &Query<'a>, limit: usize, keepalive: Option<u16>) -> Asked<'a> {
+        let Query { header, spelled, edns, .. } = *query;
+        Asked { id: header.id, flags: header.flags, spelled, edns, limit, keepalive }
+    }
+
+    /// Does the client want the answer explained?
+    #[inline]
+    pub fn explain(&self) -> bool {
+        self.edns.is_some_and(|e| e.explain)
+    }
+
+    /// The OPT that the reply carries, if any.
+    #[inline]
+    fn opt(&self, rcode: u16, notes: &Notes<'_>) -> Option<Opt> {
+        let edns = self.edns?;
+        let mut opt = Opt::new(rcode, edns.dnssec_ok && edns.version == 0);
+        if let (true, Some(tenths)) = (edns.keepalive, self.keepalive) {
+            opt.keepalive(tenths);
+        }
+        if let Some((code, text)) = notes.error {
+            opt.error(code, text);
+        }
+        if let (true, Some(text)) = (edns.explain, notes.explanation) {
+            opt.explain(text);
+        }
+        let room = self.limit.saturating_sub(header::LEN + self.spelled.len());
+        Some(if opt.as_bytes().len() > room { Opt::new(rcode, edns.dnssec_ok) } else { opt })
+    }
+}
+
+/// A message as the cache keeps it: no OPT, the question first and lower-case.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'a> {
+    /// The message.
+    pub message: &'a [u8],
+    /// Offsets of the TTLs, two octets each, big-endian.
+    pub ttl_at: &'a [u8],
+    /// The whole RCODE, extended bits included.
+    pub rcode: u16,
+}
+
+/// What an OPT may say beside the answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Notes<'a> {
+    /// An extended error: code and text.
+    pub error: Option<(u16, &'a str)>,
+    /// How the answer came about, for a client that asked.
+    pub explanation: Option<&'a str>,
+}
+
+/// Writes `stored` for the client into `out` and returns the length; `None` when `out` is shorter than needed.
+///
+/// `age` is in seconds. `authoritative` keeps the upstream's AA bit, which only an answer fresh from it may bear.
+#[inline]
+pub fn answer(
+    stored: &Stored<'_>,
+    asked: &Asked<'_>,
+    age: u32,
+    authoritative: bool,
+    notes: &Notes<'_>,
+    out: &mut [u8],
+) -> Option<usize> {
+    let code = if stored.rcode > 15 && asked.edns.is_none() { rcode::SERVFAIL } else { stored.rcode };
+    let opt = asked.opt(code, notes);
+    let opt_bytes = opt.as_ref().map_or(&[][..], Opt::as_bytes);
+    let room = asked.limit.min(out.len()).checked_sub(opt_bytes.len())?;
+    let mut header = Header::read(stored.message)?;
+    let truncated = header.flags & header::TC != 0;
+    let keep = if stored.message.len() <= room {
+        Cut { end: stored.message.len(), truncated, header }
+    } else {
+        cut(stored.message, asked.spelled.len(), room, header)?
+    };
+    header = keep.header;
+    header.id = asked.id;
+    header.flags = reply_flags(asked.flags, code)
+        | header::RA
+        | if authoritative { header.flags & header::AA } else { 0 }
+        | if keep.truncated { header::TC } else { 0 };
+    header.arcount += u16::from(opt.is_some());
+    let body = out.get_mut(..keep.end)?;
+    body.copy_from_slice(stored.message.get(..keep.end)?);
+    header.write(body);
+    body.get_mut(header::LEN..header::LEN + asked.spelled.len())?.copy_from_slice(asked.spelled);
+    age_ttls(body, stored.ttl_at, age);
+    let end = keep.end + opt_bytes.len();
+    out.get_mut(keep.end..end)?.copy_from_slice(opt_bytes);
+    Some(end)
+}
+
+/// Lowers each TTL by `age` seconds; one that was not 0 never becomes 0.
+#[inline]
+fn age_ttls(message: &mut [u8], ttl_at: &[u8], age: u32) {
+    for at in ttl_at.chunks_exact(2) {
+        let &[hi, lo] = at else { continue };
+        let at = usize::from(u16::from_be_bytes([hi, lo]));
+        let Some(slot) = message.get_mut(at..).and_then(|m| m.first_chunk_mut::<4>()) else { break };
+        let ttl = u32::from_be_bytes(*slot);
+        if ttl != 0 {
+            *slot = ttl.saturating_sub(age).max(1).to_be_bytes();
+        }
+    }
+}
+
+/// Where a message is cut, and its header after that.
+struct Cut {
+    end: usize,
+    truncated: bool,
+    header: Header,
+}
+
+/// Finds how many whole records of `message` fit into `room` octets.
+#[cold]
+fn cut(message: &[u8], question: usize, room: usize, mut header: Header) -> Option<Cut> {
+    let mut truncated = header.flags & header::TC != 0;
+    let mut end = header::LEN + question;
+    let mut kept = [0u16; 3];
+    for record in Records::new(message, end, &header) {
+        let record = record.ok()?;
+        if record.end > room {
+            truncated |= record.section != Section::Additional;
+            break;
+        }
+        end = record.end;
+        if let Some(n) = kept.get_mut(record.section as usize) {
+            *n += 1;
+        }
+    }
+    [header.ancount, header.nscount, header.arcount] = kept;
+    (end <= room).then_some(Cut { end, truncated, header })
+}
+
+/// QR, what is given back of the query's flags, and the header's share of the RCODE. Z and AD are always clear.
+#[inline]
+fn reply_flags(query: u16, rcode: u16) -> u16 {
+    header::QR | (query & (header::OPCODE | header::RD | header::CD)) | (rcode & header::RCODE)
+}
+
+/// Writes a bare header with `rcode`: for a query that cannot be read, or whose opcode is not ours.
+#[inline]
+pub fn bare(query: &Header, rcode: u16, out: &mut [u8]) -> Option<usize> {
+    let flags = header::QR | (query.flags & (header::OPCODE | header::RD)) | (rcode & header::RCODE);
+    let header = Header { id: query.id, flags, qdcount: 0, ancount: 0, nscount: 0, arcount: 0 };
+    header.write(out).then_some(header::LEN)
+}
+
+/// Writes an answer that holds nothing but the question and `rcode`.
+pub fn empty(asked: &Asked<'_>, rcode: u16, notes: &Notes<'_>, out: &mut [u8]) -> Option<usize> {
+    let opt = asked.opt(rcode, notes);
+    let flags = reply_flags(asked.flags, rcode) | header::RA;
+    let arcount = u16::from(opt.is_some());
+    let header = Header { id: asked.id, flags, qdcount: 1, ancount: 0, nscount: 0, arcount };
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        out.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+        at += bytes.len();
+        Some(at)
+    };
+    put(&[0; header::LEN])?;
+    put(asked.spelled)?;
+    let end = put(opt.as_ref().map_or(&[][..], Opt::as_bytes))?;
+    header.write(out);
+    Some(end)
+}
+
+/// Writes the query that goes upstream for `question`: lower-case, with an OPT of our own and nothing of the
+/// client's. Returns its length; the OPT is the last [`OPT_LEN`] octets. The id is left 0.
+pub fn upstream_query(question: &[u8], recursion: bool, checking_disabled: bool, dnssec_ok: bool) -> Vec<u8> {
+    let flags = if recursion { header::RD } else { 0 } | if checking_disabled { header::CD } else { 0 };
+    let header = Header { id: 0, flags, qdcount: 1, ancount: 0, nscount: 0, arcount: 1 };
+    let mut out = Vec::with_capacity(header::LEN + question.len() + OPT_LEN);
+    out.resize(header::LEN, 0);
+    header.write(&mut out);
+    out.extend_from_slice(question);
+    out.extend_from_slice(Opt::new(0, dnssec_ok).as_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests;
