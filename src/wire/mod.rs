@@ -8,3 +8,4 @@ pub mod query;
 pub mod question;
 pub mod record;
 pub mod reply;
+pub mod validate;
