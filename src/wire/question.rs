@@ -57,6 +57,20 @@ pub fn name_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// Is `name` `zone` itself or below it? Both are lower-case wire names; label boundaries count (`xcluster.local` is not
+/// within `cluster.local`).
+#[inline]
+pub fn is_within(name: &[u8], zone: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > zone.len() {
+        match rest.split_first() {
+            Some((&label, tail)) if label != 0 => rest = tail.get(usize::from(label)..).unwrap_or_default(),
+            _ => return false,
+        }
+    }
+    rest == zone
+}
+
 /// A question in canonical form, on the stack.
 #[derive(Clone)]
 pub struct Question {
@@ -277,6 +291,21 @@ mod tests {
         assert_eq!(name_len(&longest), Some(255));
         let longer = [label(63), label(63), label(63), label(62), vec![0]].concat();
         assert_eq!(name_len(&longer), None);
+    }
+
+    #[test]
+    fn e21_zones_are_matched_by_whole_labels() {
+        let zone = wire("cluster.local");
+        for (name, within) in [
+            ("cluster.local", true),
+            ("a.cluster.local", true),
+            ("xcluster.local", false),
+            ("local", false),
+            ("a.cluster.local.x", false),
+        ] {
+            assert_eq!(is_within(&wire(name), &zone), within, "{name}");
+            assert!(is_within(&wire(name), &[0]), "everything is below the root");
+        }
     }
 
     #[test]

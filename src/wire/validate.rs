@@ -6,7 +6,7 @@
 
 use super::header::{self, Header, rcode};
 use super::question::{Question, rtype};
-use super::record::{self, Record, Records, Section};
+use super::record::{self, Record, Section};
 use hickory_proto::op::Message;
 use hickory_proto::rr::{Name, RData, RecordType};
 use std::collections::HashMap;
@@ -201,13 +201,6 @@ fn follow<'a>(parsed: &'a Message, qname: &'a Name, qtype: u16) -> Result<End<'a
     }
     let answered = parsed.answers.iter().any(|r| r.name == *name && wanted(r.record_type()));
     Ok(End { name, answered })
-}
-
-/// The offsets of all TTLs of a cleaned message, for ageing. Such a message walks to its end.
-pub fn ttl_offsets(message: &[u8]) -> impl Iterator<Item = (usize, Record)> {
-    let empty = Header { id: 0, flags: 0, qdcount: 0, ancount: 0, nscount: 0, arcount: 0 };
-    let records = record::of(message).map_or_else(|| Records::new(&[], 0, &empty), |(_, records)| records);
-    records.map_while(Result::ok).map(|r| (r.ttl_at, r))
 }
 
 #[cfg(test)]

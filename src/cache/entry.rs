@@ -1,0 +1,119 @@
+//! One stored answer: the message, where its TTLs are, and the times, in a single allocation that the map's key and
+//! value share. Immutable: a refreshed answer is a new entry.
+
+use super::key::{Flags, Key};
+use crate::sys::clock::Moment;
+use crate::wire::header;
+use crate::wire::record;
+use crate::wire::reply::Stored;
+use std::hash::{Hash, Hasher};
+use triomphe::ThinArc;
+
+/// What is known of an answer beside its octets.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// When it came from the upstream.
+    pub stored: Moment,
+    /// For how many seconds it may be given out; 0 for one that must not be stored.
+    pub lifetime: u32,
+    /// The whole RCODE.
+    pub rcode: u16,
+    /// DO and CD of the query it answers.
+    pub flags: Flags,
+    /// Label of the zone it was asked in.
+    pub zone: u16,
+    /// Label of the upstream that gave it.
+    pub upstream: u16,
+}
+
+/// The header of the allocation.
+struct Head {
+    about: About,
+    question_len: u16,
+    message_len: u16,
+}
+
+/// A stored answer. Cloning shares it.
+#[derive(Clone)]
+pub struct Entry(ThinArc<Head, u8>);
+
+impl Entry {
+    /// Keeps `message`, a cleaned message of at most 65,535 octets (`wire::validate::reply`), with its TTLs as they
+    /// are to be shown at age 0.
+    pub fn new(message: &[u8], about: About) -> Entry {
+        let mut bytes = Vec::with_capacity(message.len() + 32);
+        bytes.extend_from_slice(message);
+        let mut question_len = 0;
+        if let Some((_, records)) = record::of(message) {
+            question_len = (records.position() - header::LEN) as u16;
+            for record in records.map_while(Result::ok) {
+                bytes.extend_from_slice(&(record.ttl_at as u16).to_be_bytes());
+            }
+        }
+        Entry(ThinArc::from_header_and_slice(Head { about, question_len, message_len: message.len() as u16 }, &bytes))
+    }
+
+    #[inline]
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// What is known of it.
+    #[inline]
+    pub fn about(&self) -> &About {
+        &self.head().about
+    }
+
+    /// The message and its TTL offsets.
+    #[inline]
+    pub fn as_stored(&self) -> Stored<'_> {
+        let (message, ttl_at) = self.0.slice.split_at_checked(usize::from(self.head().message_len)).unwrap_or_default();
+        Stored { message, ttl_at, rcode: self.about().rcode }
+    }
+
+    /// The question it answers.
+    #[inline]
+    pub fn key(&self) -> Key<'_> {
+        let end = header::LEN + usize::from(self.head().question_len);
+        Key { question: self.0.slice.get(header::LEN..end).unwrap_or_default(), flags: self.about().flags }
+    }
+
+    /// Whole seconds since it came from the upstream.
+    #[inline]
+    pub fn age(&self, now: Moment) -> u32 {
+        u32::try_from(now.since(self.about().stored) / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// May it still be given out?
+    #[inline]
+    pub fn is_fresh(&self, now: Moment) -> bool {
+        now.since(self.about().stored) < u64::from(self.about().lifetime) * 1000
+    }
+
+    /// Octets of heap that it takes, allocator overhead apart.
+    pub fn size(&self) -> usize {
+        2 * size_of::<usize>() + size_of::<Head>() + self.0.slice.len()
+    }
+}
+
+impl Hash for Entry {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl PartialEq for Entry {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Entry {}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key()).field("about", self.about()).finish()
+    }
+}

@@ -1,0 +1,136 @@
+//! What may be cached, for how long, and why.
+//!
+//! **Positive answers.** The whole reply is kept under its question and nothing else: no record of the authority or
+//! additional section becomes an answer to a question of its own (RFC 2181 §5.4.1; the poisonings of 2008 and 2025
+//! began there). It may be given out for the smallest TTL in it (RFC 2181 §5.2), since it is given out whole: an
+//! alias whose target has expired has expired. A TTL with its top bit set is 0 (§8). The zone's `minTtl` raises a TTL
+//! and its `maxTtl` caps it, on every record and before the first client sees it, so that no client is shown a long
+//! TTL first and a short one later. An answer with TTL 0 serves those who already wait for it, nobody else.
+//!
+//! **Negative answers** (RFC 2308). NXDOMAIN and NODATA are kept for min(SOA TTL, SOA MINIMUM) (§5), clamped to the
+//! zone's negative range; the SOA shows that value. Without an SOA they are not kept (§5, "SHOULD NOT be cached"), nor
+//! with one whose owner is no ancestor of the name that does not exist: that SOA speaks of another zone. NXDOMAIN
+//! behind an alias is an answer to the whole question and kept as one (§2.1). A referral is no NODATA (§2.2).
+//!
+//! **Never kept**: truncated replies (RFC 2181 §9), replies that `wire::validate` refuses, answers to queries with RD
+//! clear (the upstream may have told only what it had at hand).
+//!
+//! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::flight` for
+//! one second, doubling up to the zone's `failureTtl` while they go on, never over five minutes. They stand beside
+//! the cache, not in it: no failure replaces an answer that may still be given out (RFC 8767 §4).
+
+use crate::wire::question::rtype;
+use crate::wire::record;
+use crate::wire::validate::{Class, Reply, effective_ttl};
+use std::time::Duration;
+
+/// No answer is kept longer than this, whatever its TTL (RFC 8767 §4 suggests seven days).
+pub const MAX_TTL: u32 = 7 * 86_400;
+
+/// The TTL bounds of one zone, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttls {
+    /// Smallest and largest for positive answers.
+    pub positive: (u32, u32),
+    /// Smallest and largest for negative answers.
+    pub negative: (u32, u32),
+    /// How long failures are remembered at most.
+    pub failure: Duration,
+}
+
+/// Decides for how many seconds `reply` may be kept, 0 for not at all, and clamps the TTLs in it.
+pub fn apply(reply: &mut Reply, ttls: &Ttls) -> u32 {
+    let (bounds, negative) = match reply.class {
+        Class::Positive => (ttls.positive, None),
+        Class::NxDomain(ttl) | Class::NoData(ttl) => (ttls.negative, Some(ttl)),
+        Class::Unstorable | Class::Truncated | Class::Failure => ((0, ttls.negative.1), None),
+    };
+    let clamp = |ttl: u32| ttl.max(bounds.0).min(bounds.1).min(MAX_TTL);
+    let mut lifetime = negative.map(clamp);
+    let Some((_, records)) = record::of(&reply.message) else { return 0 };
+    let shown: Vec<(usize, u32)> = records
+        .map_while(Result::ok)
+        .map(|r| match negative {
+            Some(ttl) if r.rtype == rtype::SOA => (r.ttl_at, clamp(ttl)),
+            _ => (r.ttl_at, clamp(effective_ttl(r.ttl))),
+        })
+        .collect();
+    for (at, ttl) in shown {
+        lifetime = Some(lifetime.map_or(ttl, |least| least.min(ttl)));
+        if let Some(slot) = reply.message.get_mut(at..at + 4) {
+            slot.copy_from_slice(&ttl.to_be_bytes());
+        }
+    }
+    match reply.class {
+        Class::Positive | Class::NxDomain(_) | Class::NoData(_) => lifetime.unwrap_or(0),
+        Class::Unstorable | Class::Truncated | Class::Failure => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::header::{self, Header};
+
+    const TTLS: Ttls = Ttls { positive: (5, 30), negative: (1, 5), failure: Duration::from_secs(5) };
+
+    /// A reply of `class` whose answer section holds A records with these TTLs, its authority one SOA with `soa`.
+    fn reply(class: Class, ttls: &[u32], soa: Option<u32>) -> Reply {
+        let mut message = vec![0; header::LEN];
+        let nscount = u16::from(soa.is_some());
+        Header { id: 0, flags: header::QR, qdcount: 1, ancount: ttls.len() as u16, nscount, arcount: 0 }
+            .write(&mut message);
+        message.extend([1, b'a', 0, 0, 1, 0, 1]);
+        for ttl in ttls {
+            message.extend([0xc0, 12, 0, 1, 0, 1]);
+            message.extend(ttl.to_be_bytes());
+            message.extend([0, 4, 1, 2, 3, 4]);
+        }
+        if let Some(ttl) = soa {
+            message.extend([0, 0, 6, 0, 1]);
+            message.extend(ttl.to_be_bytes());
+            message.extend([0, 22, 0, 0]);
+            message.extend([0; 20]);
+        }
+        Reply { message, rcode: 0, class, ede: None }
+    }
+
+    fn shown(reply: &Reply) -> Vec<u32> {
+        record::of(&reply.message).unwrap().1.map(|r| r.unwrap().ttl).collect()
+    }
+
+    #[test]
+    fn c20_c21_the_least_ttl_counts_and_each_is_clamped() {
+        let mut r = reply(Class::Positive, &[300, 7, 1], None);
+        assert_eq!(apply(&mut r, &TTLS), 5);
+        assert_eq!(shown(&r), [30, 7, 5]);
+        let mut r = reply(Class::Positive, &[315_360_000], None);
+        assert_eq!(apply(&mut r, &Ttls { positive: (0, u32::MAX), ..TTLS }), MAX_TTL);
+    }
+
+    #[test]
+    fn c18_ttl_zero_is_not_kept_unless_raised() {
+        let none = Ttls { positive: (0, 30), ..TTLS };
+        assert_eq!(apply(&mut reply(Class::Positive, &[0, 60], None), &none), 0);
+        assert_eq!(apply(&mut reply(Class::Positive, &[0, 60], None), &TTLS), 5);
+        assert_eq!(apply(&mut reply(Class::Positive, &[u32::MAX], None), &none), 0, "c19");
+    }
+
+    #[test]
+    fn c22_c25_negatives_live_by_their_soa() {
+        let mut r = reply(Class::NxDomain(3), &[], Some(60));
+        assert_eq!(apply(&mut r, &TTLS), 3);
+        assert_eq!(shown(&r), [3]);
+        let mut r = reply(Class::NoData(3600), &[], Some(3600));
+        assert_eq!(apply(&mut r, &TTLS), 5);
+        let mut r = reply(Class::NxDomain(5), &[2], Some(60));
+        assert_eq!(apply(&mut r, &TTLS), 2, "the alias expires first");
+    }
+
+    #[test]
+    fn c16_c23_c26_c28_other_replies_are_not_kept() {
+        for class in [Class::Unstorable, Class::Truncated, Class::Failure] {
+            assert_eq!(apply(&mut reply(class, &[300], Some(300)), &TTLS), 0, "{class:?}");
+        }
+    }
+}

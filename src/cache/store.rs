@@ -1,0 +1,211 @@
+//! The store: two moka caches, one for positive and one for negative answers, each bounded in bytes.
+//!
+//! moka evicts by frequency (W-TinyLFU), so that a scan of names asked once does not push out those asked often; a
+//! flood of names that do not exist has a budget of its own and touches no positive answer. moka reclaims what has
+//! expired by its own clock; whether an entry may still be given out is decided here, by the time passed in.
+//!
+//! A flush starts a new generation. Answers asked for before it are not stored after it.
+
+use super::entry::Entry;
+use super::key::Key;
+use crate::observe::cells::Counter;
+use crate::sys::clock::Moment;
+use crate::wire::header::rcode;
+use crate::wire::record;
+use moka::Expiry;
+use moka::notification::RemovalCause;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What moka and the allocator take per entry beside the entry itself, in octets (measured at 100,000 entries).
+pub const OVERHEAD: usize = 320;
+
+/// The share of the budget that negative answers have, in percent.
+const NEGATIVE_PERCENT: u64 = 25;
+
+/// The two kinds of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Records of the wanted type.
+    Positive,
+    /// NXDOMAIN or NODATA.
+    Negative,
+}
+
+impl Kind {
+    /// Both, in the order in which they are looked up.
+    pub const ALL: [Kind; 2] = [Kind::Positive, Kind::Negative];
+
+    /// The label of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Positive => "positive",
+            Kind::Negative => "negative",
+        }
+    }
+
+    /// Of an entry: negative when it says that the name or the type does not exist.
+    pub fn of(entry: &Entry) -> Kind {
+        let negative = entry.about().rcode == rcode::NXDOMAIN
+            || record::of(entry.as_stored().message).is_none_or(|(header, _)| header.ancount == 0);
+        if negative { Kind::Negative } else { Kind::Positive }
+    }
+}
+
+/// How full one kind's part of the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Entries.
+    pub entries: u64,
+    /// Octets, overhead included.
+    pub bytes: u64,
+    /// Entries pushed out for want of room, since the start.
+    pub evictions: u64,
+}
+
+/// Lifetime as moka sees it.
+struct Lifetime;
+
+impl Expiry<Entry, Entry> for Lifetime {
+    fn expire_after_create(&self, _: &Entry, value: &Entry, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(u64::from(value.about().lifetime)))
+    }
+
+    // The default keeps the time that the replaced entry had left.
+    fn expire_after_update(&self, _: &Entry, value: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(Duration::from_secs(u64::from(value.about().lifetime)))
+    }
+}
+
+type Map = moka::sync::Cache<Entry, Entry, foldhash::quality::RandomState>;
+
+/// One kind's part.
+struct Part {
+    map: Map,
+    evictions: Arc<Counter>,
+}
+
+impl Part {
+    fn new(max_bytes: u64) -> Part {
+        let evictions = Arc::new(Counter::new());
+        let seen = Arc::clone(&evictions);
+        let map = moka::sync::Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(|_, entry: &Entry| u32::try_from(entry.size() + OVERHEAD).unwrap_or(u32::MAX))
+            .expire_after(Lifetime)
+            .eviction_listener(move |_, _, cause| {
+                if cause == RemovalCause::Size {
+                    seen.add(1);
+                }
+            })
+            .build_with_hasher(foldhash::quality::RandomState::default());
+        Part { map, evictions }
+    }
+
+    /// Removes what `wanted` picks, and says how much that was.
+    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+        let picked: Vec<Entry> = self.map.iter().filter(|(_, entry)| wanted(entry)).map(|(_, entry)| entry).collect();
+        picked.iter().for_each(|entry| self.map.invalidate(&entry.key()));
+        picked.len()
+    }
+}
+
+/// The store.
+pub struct Store {
+    positive: Part,
+    negative: Part,
+    generation: AtomicU64,
+}
+
+impl Store {
+    /// An empty store that holds at most `max_bytes` octets, overhead included.
+    pub fn new(max_bytes: u64) -> Store {
+        let negative = max_bytes / 100 * NEGATIVE_PERCENT;
+        Store {
+            positive: Part::new(max_bytes - negative),
+            negative: Part::new(negative),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    fn part(&self, kind: Kind) -> &Part {
+        match kind {
+            Kind::Positive => &self.positive,
+            Kind::Negative => &self.negative,
+        }
+    }
+
+    /// The answer to `key` that may be given out at `now`.
+    #[inline]
+    pub fn get(&self, key: &Key<'_>, now: Moment) -> Option<(Entry, Kind)> {
+        for kind in Kind::ALL {
+            if let Some(entry) = self.part(kind).map.get(key)
+                && entry.is_fresh(now)
+            {
+                return Some((entry, kind));
+            }
+        }
+        None
+    }
+
+    /// The generation to note when a question is sent upstream.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Keeps `entry`, unless it has no lifetime or a flush came since `generation`. The newest valid answer wins: one
+    /// of the other kind to the same question goes.
+    pub fn insert(&self, entry: Entry, generation: u64) {
+        if entry.about().lifetime == 0 || self.generation() != generation {
+            return;
+        }
+        let (kind, other) = match Kind::of(&entry) {
+            Kind::Positive => (Kind::Positive, Kind::Negative),
+            Kind::Negative => (Kind::Negative, Kind::Positive),
+        };
+        self.part(kind).map.insert(entry.clone(), entry.clone());
+        self.part(other).map.invalidate(&entry.key());
+        // A flush between the check and the insertion may have missed the entry.
+        if self.generation() != generation {
+            self.part(kind).map.invalidate(&entry.key());
+        }
+    }
+
+    /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.
+    pub fn flush_name(&self, name: &[u8]) -> usize {
+        self.flush(|entry| owner(entry) == name)
+    }
+
+    /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
+    pub fn flush_zone(&self, zone: &[u8]) -> usize {
+        self.flush(|entry| crate::wire::question::is_within(owner(entry), zone))
+    }
+
+    /// Forgets everything.
+    pub fn flush_all(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        Kind::ALL.iter().for_each(|&kind| self.part(kind).map.invalidate_all());
+    }
+
+    fn flush(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        Kind::ALL.iter().map(|&kind| self.part(kind).remove(&wanted)).sum()
+    }
+
+    /// How full it is; settles moka's pending work first, so not for the hot path.
+    pub fn usage(&self, kind: Kind) -> Usage {
+        let part = self.part(kind);
+        part.map.run_pending_tasks();
+        Usage { entries: part.map.entry_count(), bytes: part.map.weighted_size(), evictions: part.evictions.get() }
+    }
+}
+
+/// The name that an entry answers for.
+fn owner(entry: &Entry) -> &[u8] {
+    let question = entry.key().question;
+    question.get(..question.len().saturating_sub(4)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
