@@ -1,0 +1,269 @@
+//! All metrics of the daemon, and the page a scraper reads.
+//!
+//! Owns the counts of queries and of what was dropped, coalesced and reloaded; what other modules count is added at scrape
+//! time by whoever put them together, through [`Metrics::register`]. Names and labels are a contract with dashboards.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Registry, TextEncoder};
+
+use super::cells::{Counter, Gauge};
+use super::labels::Labels;
+use super::queries::{Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
+use super::sink::{Durations, FamilySink, add_durations};
+
+labels! {
+    /// Why a query, or the connection it would have come over, was let go without an answer.
+    DropReason {
+        /// Shorter than a header (RFC 1035 §4.1.1).
+        ShortHeader = "short_header",
+        /// A response, where only queries belong.
+        Response = "response",
+        /// From an address or port that no answer can be sent to.
+        BadSource = "bad_source",
+        /// From a network that may not ask.
+        NotAllowed = "not_allowed",
+        /// Too many lookups under way in all.
+        InFlight = "in_flight",
+        /// Too many lookups under way for this client.
+        InFlightPerClient = "in_flight_per_client",
+        /// The kernel would not take the answer.
+        SendBuffer = "send_buffer",
+        /// Larger than the transport allows.
+        Oversize = "oversize",
+        /// Too many TCP connections in all.
+        TcpConnections = "tcp_connections",
+        /// Too many TCP connections from this client.
+        TcpConnectionsPerClient = "tcp_connections_per_client",
+        /// A TCP connection that asked nothing for too long (RFC 7766 §6.2.3).
+        TcpIdle = "tcp_idle",
+        /// A TCP connection whose client does not read its answers.
+        TcpStalled = "tcp_stalled",
+        /// A TCP connection that could not be accepted.
+        TcpAcceptError = "tcp_accept_error",
+    }
+}
+
+labels! {
+    /// What became of a configuration that was read again.
+    Reload {
+        /// It is in force.
+        Loaded = "loaded",
+        /// It says what the old one said.
+        Unchanged = "unchanged",
+        /// It is invalid; the old one stays.
+        Refused = "refused",
+    }
+}
+
+/// Adds samples at scrape time.
+type Report = dyn Fn(&mut FamilySink) + Send + Sync;
+
+/// The metrics of the daemon.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Numbers of the zones.
+    pub zones: Labels,
+    /// Numbers of the upstreams.
+    pub upstreams: Labels,
+    /// Queries that waited for the lookup of another one.
+    pub coalesced: Counter,
+    /// Lookups under way.
+    pub in_flight: Gauge,
+    /// HTTP connections closed to make room for newer ones.
+    pub http_closed: Counter,
+    dropped: [Counter; DropReason::ALL.len()],
+    reloads: [Counter; Reload::ALL.len()],
+    cells: Mutex<Vec<Arc<QueryCells>>>,
+    reports: Mutex<Reports>,
+    registry: Registry,
+}
+
+#[derive(Default)]
+struct Reports(Vec<Arc<Report>>);
+
+impl std::fmt::Debug for Reports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} reports", self.0.len())
+    }
+}
+
+impl Metrics {
+    /// Metrics with nothing counted yet. One per process is meant.
+    pub fn new() -> Arc<Metrics> {
+        Arc::new_cyclic(|this| Metrics {
+            zones: Labels::new(Labels::ZONES),
+            upstreams: Labels::new(Labels::UPSTREAMS),
+            coalesced: Counter::new(),
+            in_flight: Gauge::new(),
+            http_closed: Counter::new(),
+            dropped: Default::default(),
+            reloads: Default::default(),
+            cells: Mutex::default(),
+            reports: Mutex::default(),
+            registry: registry(Own(this.clone())),
+        })
+    }
+
+    /// Cells to count queries in. Unless `shared`, one thread alone may write them.
+    ///
+    /// Cells whose writer is gone are handed to the next one of the same kind, counts and all: workers that come and go
+    /// with the configuration leave nothing behind.
+    pub fn cells(&self, proto: Proto, family: Family, shared: bool) -> Arc<QueryCells> {
+        let mut all = lock(&self.cells);
+        for cells in all.iter_mut() {
+            // `get_mut` also makes all that the last writer wrote visible here, which a bare count would not.
+            let free = Arc::get_mut(cells).is_some();
+            if free && (cells.proto, cells.family, cells.shared) == (proto, family, shared) {
+                return cells.clone();
+            }
+        }
+        let cells = Arc::new(QueryCells::new(proto, family, shared, self.zones.numbers()));
+        all.push(cells.clone());
+        cells
+    }
+
+    /// Counts something let go without an answer.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) {
+        self.dropped[reason.index()].add(1);
+    }
+
+    /// Counts a configuration that was read again.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.reloads[outcome.index()].add(1);
+    }
+
+    /// Has `report` add its samples to every scrape from now on. It must not block, nor scrape.
+    pub fn register(&self, report: Box<Report>) {
+        lock(&self.reports).0.push(report.into());
+    }
+
+    /// The page, in the Prometheus text format ([`prometheus::TEXT_FORMAT`]).
+    pub fn gather(&self) -> String {
+        let mut page = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
+            tracing::error!(%error, "cannot write all metrics");
+        }
+        page
+    }
+
+    fn collect(&self, sink: &mut FamilySink) {
+        sink.gauge(
+            "nodens_build_info",
+            "What is running; always 1.",
+            &[("version", env!("CARGO_PKG_VERSION")), ("arch", std::env::consts::ARCH)],
+            1.0,
+        );
+        sink.counter(
+            "nodens_coalesced_total",
+            "Queries answered by the lookup of another one.",
+            &[],
+            self.coalesced.get(),
+        );
+        sink.gauge("nodens_in_flight", "Lookups under way.", &[], self.in_flight.get() as f64);
+        sink.counter(
+            "nodens_http_connections_closed_total",
+            "HTTP connections closed to make room for newer ones.",
+            &[],
+            self.http_closed.get(),
+        );
+        for &reason in DropReason::ALL {
+            let n = self.dropped[reason.index()].get();
+            let help = "Queries and connections let go without an answer.";
+            sink.counter("nodens_dropped_total", help, &[("reason", reason.name())], n);
+        }
+        for &outcome in Reload::ALL {
+            let n = self.reloads[outcome.index()].get();
+            let help = "Configurations read again, by what became of them.";
+            sink.counter("nodens_config_reloads_total", help, &[("outcome", outcome.name())], n);
+        }
+        let cells: Vec<Arc<QueryCells>> = lock(&self.cells).clone();
+        for number in 0..u16::try_from(self.zones.numbers()).unwrap_or(u16::MAX) {
+            let counted: Vec<_> = cells.iter().filter_map(|c| Some((&**c, c.counted(number)?))).collect();
+            if !counted.is_empty() {
+                collect_zone(&self.zones.name(number), &counted, sink);
+            }
+        }
+        // Called without the lock, so that a report may take its time and even register another.
+        let reports: Vec<Arc<Report>> = lock(&self.reports).0.clone();
+        reports.iter().for_each(|report| report(sink));
+    }
+}
+
+/// Adds the samples of one zone. Series at zero are left out where there would be hundreds of them.
+fn collect_zone(zone: &str, counted: &[(&QueryCells, &ZoneCells)], sink: &mut FamilySink) {
+    for &(cells, zone_cells) in counted {
+        for (at, n) in zone_cells.queries.iter().map(Counter::get).enumerate().filter(|&(_, n)| n > 0) {
+            let (proto, family) = (cells.proto.name(), cells.family.name());
+            let labels = [("zone", zone), ("proto", proto), ("family", family), ("type", bucket_name(&TYPES, at))];
+            sink.counter("nodens_queries_total", "Queries received.", &labels, n);
+        }
+    }
+    let mut by_source = [0; Source::ALL.len()];
+    for at in 0..=RCODES.len() {
+        for &source in Source::ALL {
+            let n: u64 = counted.iter().map(|(_, z)| z.responses[at][source.index()].get()).sum();
+            by_source[source.index()] += n;
+            if n > 0 {
+                let labels = [("zone", zone), ("rcode", bucket_name(&RCODES, at)), ("source", source.name())];
+                sink.counter("nodens_responses_total", "Answers given.", &labels, n);
+            }
+        }
+    }
+    for (kind, source) in [("positive", Source::Hit), ("negative", Source::NegativeHit)] {
+        let n = by_source[source.index()];
+        sink.counter("nodens_cache_hits_total", "Answers from the cache.", &[("zone", zone), ("kind", kind)], n);
+    }
+    let misses = by_source[Source::Miss.index()];
+    sink.counter("nodens_cache_misses_total", "Answers that had to be fetched.", &[("zone", zone)], misses);
+    for &source in Source::ALL {
+        let mut sum = Durations::default();
+        counted.iter().for_each(|(_, z)| add_durations(&mut sum, &z.durations[source.index()].snapshot()));
+        if sum.0.iter().any(|&n| n > 0) {
+            let labels = [("zone", zone), ("source", source.name())];
+            sink.durations("nodens_query_duration_seconds", "Time from query to answer.", &labels, sum);
+        }
+    }
+}
+
+/// The collector through which the registry reaches the metrics that own it.
+struct Own(Weak<Metrics>);
+
+impl Collector for Own {
+    fn desc(&self) -> Vec<&Desc> {
+        // Which families there are depends on what is registered: none are promised.
+        Vec::new()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut sink = FamilySink::default();
+        if let Some(metrics) = self.0.upgrade() {
+            metrics.collect(&mut sink);
+        }
+        sink.into_families()
+    }
+}
+
+/// A registry of our own metrics and those of the process.
+fn registry(own: Own) -> Registry {
+    let registry = Registry::new();
+    let collectors: [Box<dyn Collector>; 2] = [Box::new(own), Box::new(ProcessCollector::for_self())];
+    for collector in collectors {
+        if let Err(error) = registry.register(collector) {
+            tracing::error!(%error, "cannot register metrics");
+        }
+    }
+    registry
+}
+
+/// Locks, even if a holder has panicked: what is behind these locks is valid after every statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
