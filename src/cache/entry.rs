@@ -7,6 +7,7 @@ use crate::wire::header;
 use crate::wire::record;
 use crate::wire::reply::Stored;
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 use triomphe::ThinArc;
 
 /// What is known of an answer beside its octets.
@@ -18,6 +19,8 @@ pub struct About {
     pub lifetime: u32,
     /// The whole RCODE.
     pub rcode: u16,
+    /// Does it say that the name or the type does not exist?
+    pub negative: bool,
     /// DO and CD of the query it answers.
     pub flags: Flags,
     /// Label of the zone it was asked in.
@@ -81,13 +84,13 @@ impl Entry {
     /// Whole seconds since it came from the upstream.
     #[inline]
     pub fn age(&self, now: Moment) -> u32 {
-        u32::try_from(now.since(self.about().stored) / 1000).unwrap_or(u32::MAX)
+        u32::try_from(now.since(self.about().stored).as_secs()).unwrap_or(u32::MAX)
     }
 
     /// May it still be given out?
     #[inline]
     pub fn is_fresh(&self, now: Moment) -> bool {
-        now.since(self.about().stored) < u64::from(self.about().lifetime) * 1000
+        now.since(self.about().stored) < Duration::from_secs(u64::from(self.about().lifetime))
     }
 
     /// Octets of heap that it takes, allocator overhead apart.

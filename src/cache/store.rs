@@ -10,8 +10,7 @@ use super::entry::Entry;
 use super::key::Key;
 use crate::observe::cells::Counter;
 use crate::sys::clock::Moment;
-use crate::wire::header::rcode;
-use crate::wire::record;
+use crate::wire::question;
 use moka::Expiry;
 use moka::notification::RemovalCause;
 use std::sync::Arc;
@@ -45,11 +44,9 @@ impl Kind {
         }
     }
 
-    /// Of an entry: negative when it says that the name or the type does not exist.
+    /// The kind of an entry.
     pub fn of(entry: &Entry) -> Kind {
-        let negative = entry.about().rcode == rcode::NXDOMAIN
-            || record::of(entry.as_stored().message).is_none_or(|(header, _)| header.ancount == 0);
-        if negative { Kind::Negative } else { Kind::Positive }
+        if entry.about().negative { Kind::Negative } else { Kind::Positive }
     }
 }
 
@@ -179,7 +176,7 @@ impl Store {
 
     /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
     pub fn flush_zone(&self, zone: &[u8]) -> usize {
-        self.flush(|entry| crate::wire::question::is_within(owner(entry), zone))
+        self.flush(|entry| question::is_within(owner(entry), zone))
     }
 
     /// Forgets everything.

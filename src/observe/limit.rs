@@ -41,22 +41,23 @@ mod tests {
     #[test]
     fn one_line_per_interval_and_the_rest_counted() {
         let limit = RateLimit::new(Duration::from_secs(10));
-        assert_eq!(limit.allow(Moment(0)), Some(0));
-        assert_eq!(limit.allow(Moment(1)), None);
-        assert_eq!(limit.allow(Moment(9_999)), None);
-        assert_eq!(limit.allow(Moment(10_000)), Some(2));
-        assert_eq!(limit.allow(Moment(10_001)), None);
-        assert_eq!(limit.allow(Moment(30_000)), Some(1));
+        assert_eq!(limit.allow(Moment::from_millis(0)), Some(0));
+        assert_eq!(limit.allow(Moment::from_millis(1)), None);
+        assert_eq!(limit.allow(Moment::from_millis(9_999)), None);
+        assert_eq!(limit.allow(Moment::from_millis(10_000)), Some(2));
+        assert_eq!(limit.allow(Moment::from_millis(10_001)), None);
+        assert_eq!(limit.allow(Moment::from_millis(30_000)), Some(1));
     }
 
     #[test]
     fn of_many_threads_one_writes() {
         let limit = RateLimit::new(Duration::from_secs(10));
         let allowed = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| limit.allow(Moment(5)).is_some())).collect();
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| limit.allow(Moment::from_millis(5)).is_some())).collect();
             threads.into_iter().map(|t| t.join().unwrap()).filter(|&allowed| allowed).count()
         });
         assert_eq!(allowed, 1);
-        assert_eq!(limit.allow(Moment(10_005)), Some(7));
+        assert_eq!(limit.allow(Moment::from_millis(10_005)), Some(7));
     }
 }

@@ -1,4 +1,4 @@
-//! The one clock: milliseconds since boot, time asleep included (CLOCK_BOOTTIME), never stepped by NTP.
+//! The one clock: nanoseconds since boot, time asleep included (CLOCK_BOOTTIME), never stepped by NTP.
 //!
 //! An entry cached before the machine was suspended is as old as it is. Wall-clock steps move nothing.
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A point in time, milliseconds since boot.
+/// A point in time, nanoseconds since boot: enough for 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(pub u64);
 
@@ -16,13 +16,18 @@ impl Moment {
     #[inline]
     pub fn now() -> Moment {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Moment(t.tv_sec as u64 * 1000 + t.tv_nsec as u64 / 1_000_000)
+        Moment(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
     }
 
-    /// Milliseconds from `earlier` to here; 0 when `earlier` is later.
+    /// The point `ms` milliseconds after boot.
+    pub const fn from_millis(ms: u64) -> Moment {
+        Moment(ms.saturating_mul(1_000_000))
+    }
+
+    /// Time from `earlier` to here; zero when `earlier` is later.
     #[inline]
-    pub fn since(self, earlier: Moment) -> u64 {
-        self.0.saturating_sub(earlier.0)
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -31,7 +36,7 @@ impl Add<Duration> for Moment {
 
     #[inline]
     fn add(self, d: Duration) -> Moment {
-        Moment(self.0.saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+        Moment(self.0.saturating_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -41,7 +46,7 @@ pub enum Clock {
     /// [`Moment::now`].
     #[default]
     System,
-    /// Milliseconds, set by whoever holds the other end.
+    /// Nanoseconds, set by whoever holds the other end.
     Manual(Arc<AtomicU64>),
 }
 
@@ -51,7 +56,7 @@ impl Clock {
     pub fn now(&self) -> Moment {
         match self {
             Clock::System => Moment::now(),
-            Clock::Manual(ms) => Moment(ms.load(Ordering::Relaxed)),
+            Clock::Manual(ns) => Moment(ns.load(Ordering::Relaxed)),
         }
     }
 }
@@ -64,7 +69,7 @@ mod tests {
     fn moments_add_and_subtract_without_wrapping() {
         let late = Moment(u64::MAX - 1);
         assert_eq!(late + Duration::from_secs(5), Moment(u64::MAX));
-        assert_eq!(Moment(5).since(Moment(9)), 0);
+        assert_eq!(Moment(5).since(Moment(9)), Duration::ZERO);
         assert!(Moment::now() >= Moment(1));
     }
 }

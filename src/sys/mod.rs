@@ -1,3 +1,5 @@
 //! The kernel, as far as the standard library does not reach: the only unsafe code of the project lives here.
 
 pub mod clock;
+pub mod mmsg;
+pub mod socket;

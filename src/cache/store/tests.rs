@@ -3,7 +3,7 @@
 use super::super::entry::About;
 use super::super::key::Flags;
 use super::*;
-use crate::wire::header::{self, Header};
+use crate::wire::header::{self, Header, rcode};
 use crate::wire::question::{Question, rtype};
 use std::hash::{BuildHasher, Hash};
 
@@ -26,7 +26,7 @@ fn entry_of(name: &str, qtype: u16, flags: Flags, rcode: u16, n: u16, at: Moment
     for _ in 0..n {
         m.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 1, 2, 3, 4]);
     }
-    Entry::new(&m, About { stored: at, lifetime, rcode, flags, zone: 1, upstream: 2 })
+    Entry::new(&m, About { stored: at, lifetime, rcode, negative: n == 0, flags, zone: 1, upstream: 2 })
 }
 
 fn entry(name: &str, at: Moment, lifetime: u32) -> Entry {
@@ -43,7 +43,12 @@ fn look(store: &Store, name: &str, now: Moment) -> Option<Kind> {
     store.get(&Key { question: question.as_bytes(), flags: Flags::default() }, now).map(|(_, kind)| kind)
 }
 
-const T0: Moment = Moment(1_000_000);
+const T0: Moment = Moment::from_millis(1_000_000);
+
+/// `ms` milliseconds after [`T0`].
+fn later(ms: u64) -> Moment {
+    T0 + Duration::from_millis(ms)
+}
 
 #[test]
 fn an_entry_gives_back_what_it_was_made_of() {
@@ -51,7 +56,7 @@ fn an_entry_gives_back_what_it_was_made_of() {
     assert_eq!(e.as_stored().message.len(), 12 + 5 + 4 + 16);
     assert_eq!(e.as_stored().ttl_at, [0, 27]);
     assert_eq!(e.key().question, [&wire("a.x")[..], &[0, 1, 0, 1]].concat());
-    assert_eq!((e.age(Moment(T0.0 + 2_999)), e.about().upstream), (2, 2));
+    assert_eq!((e.age(later(2_999)), e.about().upstream), (2, 2));
 }
 
 #[test]
@@ -69,11 +74,11 @@ fn keys_hash_alike_borrowed_and_owned() {
 
 #[test]
 fn e02_e04_e19_an_answer_lives_for_its_lifetime_by_the_time_passed_in() {
-    for start in [0, T0.0, u64::from(u32::MAX) - 1] {
+    for start in [0, 1_000_000, u64::from(u32::MAX) - 1] {
         let store = Store::new(1 << 20);
-        store.insert(entry("a.x", Moment(start), 30), 0);
-        assert!(look(&store, "a.x", Moment(start + 29_999)).is_some());
-        assert!(look(&store, "a.x", Moment(start + 30_000)).is_none());
+        store.insert(entry("a.x", Moment::from_millis(start), 30), 0);
+        assert!(look(&store, "a.x", Moment::from_millis(start + 29_999)).is_some());
+        assert!(look(&store, "a.x", Moment::from_millis(start + 30_000)).is_none());
     }
 }
 
@@ -123,7 +128,7 @@ fn e08_the_newest_valid_answer_wins() {
     assert_eq!(look(&store, "a.x", T0), Some(Kind::Negative));
     store.insert(entry("a.x", T0, 30), 0);
     assert_eq!(look(&store, "a.x", T0), Some(Kind::Positive));
-    assert_eq!(look(&store, "a.x", Moment(T0.0 + 30_000)), None, "the NXDOMAIN is not resurrected");
+    assert_eq!(look(&store, "a.x", later(30_000)), None, "the NXDOMAIN is not resurrected");
 }
 
 #[test]
@@ -131,7 +136,7 @@ fn a_refreshed_entry_has_its_own_lifetime() {
     let store = Store::new(1 << 20);
     store.insert(entry("a.x", T0, 1), 0);
     store.insert(entry("a.x", T0, 3600), 0);
-    assert!(look(&store, "a.x", Moment(T0.0 + 3_000_000)).is_some());
+    assert!(look(&store, "a.x", later(3_000_000)).is_some());
 }
 
 #[test]

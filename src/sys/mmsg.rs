@@ -1,0 +1,264 @@
+//! Datagrams by the batch: `recvmmsg` and `sendmmsg` over buffers that are allocated once.
+//!
+//! Slot `i` holds a received packet, where it came from, and room for its reply. A reply is addressed by the kernel's
+//! own record of the peer: no address is parsed on the way. Only the headers that the last call used are reset, since
+//! most batches at ordinary load hold one packet.
+
+#![expect(unsafe_code, reason = "the kernel is handed pointers into buffers that this module owns")]
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Packets per batch.
+pub const BATCH: usize = 64;
+/// Room per received packet, in octets; no sane query is longer.
+pub const RECEIVE: usize = 2048;
+/// Room per reply, in octets: the most that goes out in one datagram, rounded up.
+pub const SEND: usize = 1280;
+
+/// A peer's address as the kernel wrote it: large enough for IPv6.
+type RawAddress = libc::sockaddr_in6;
+const ADDRESS_LEN: libc::socklen_t = size_of::<RawAddress>() as libc::socklen_t;
+
+/// Buffers for one thread's batches. Not `Send`: it is made where it is used.
+pub struct Batch {
+    packets: Box<[[u8; RECEIVE]]>,
+    replies: Box<[[u8; SEND]]>,
+    peers: Box<[RawAddress]>,
+    receive_iov: Box<[libc::iovec]>,
+    send_iov: Box<[libc::iovec]>,
+    receive: Box<[libc::mmsghdr]>,
+    send: Box<[libc::mmsghdr]>,
+    received: usize,
+    queued: usize,
+}
+
+/// What a batch brought at one place.
+pub struct Slot<'a> {
+    /// The packet.
+    pub packet: &'a [u8],
+    /// Room for the reply.
+    pub reply: &'a mut [u8],
+    /// Where it came from.
+    pub peer: Peer<'a>,
+}
+
+/// A peer's address, parsed when somebody wants it.
+#[derive(Clone, Copy)]
+pub struct Peer<'a>(&'a RawAddress);
+
+impl Peer<'_> {
+    /// The peer's port.
+    #[inline]
+    pub fn port(&self) -> u16 {
+        // sockaddr_in and sockaddr_in6 have their ports at the same place.
+        u16::from_be(self.0.sin6_port)
+    }
+
+    /// The peer's address and port.
+    pub fn address(&self) -> SocketAddr {
+        if i32::from(self.0.sin6_family) == libc::AF_INET {
+            // The IPv4 address stands where IPv6 has its flow label, in network order already.
+            let address = Ipv4Addr::from(self.0.sin6_flowinfo.to_ne_bytes());
+            return SocketAddr::new(address.into(), self.port());
+        }
+        let address = Ipv6Addr::from(self.0.sin6_addr.s6_addr);
+        SocketAddrV6::new(address, self.port(), self.0.sin6_flowinfo, self.0.sin6_scope_id).into()
+    }
+}
+
+/// A boxed slice of `n` all-zero values of a plain C type.
+fn zeroed<T: Copy>(n: usize) -> Box<[T]> {
+    // SAFETY: only called with C structs and octet arrays, for which all-zero is a valid value.
+    vec![unsafe { std::mem::zeroed::<T>() }; n].into_boxed_slice()
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch::new()
+    }
+}
+
+impl Batch {
+    /// Buffers for [`BATCH`] packets.
+    pub fn new() -> Batch {
+        let mut batch = Batch {
+            packets: zeroed(BATCH),
+            replies: zeroed(BATCH),
+            peers: zeroed(BATCH),
+            receive_iov: zeroed(BATCH),
+            send_iov: zeroed(BATCH),
+            receive: zeroed(BATCH),
+            send: zeroed(BATCH),
+            received: BATCH,
+            queued: 0,
+        };
+        for i in 0..BATCH {
+            batch.receive_iov[i] = libc::iovec { iov_base: batch.packets[i].as_mut_ptr().cast(), iov_len: RECEIVE };
+            let header = &mut batch.receive[i].msg_hdr;
+            header.msg_iov = &raw mut batch.receive_iov[i];
+            header.msg_iovlen = 1;
+            header.msg_name = (&raw mut batch.peers[i]).cast();
+            let header = &mut batch.send[i].msg_hdr;
+            header.msg_iov = &raw mut batch.send_iov[i];
+            header.msg_iovlen = 1;
+        }
+        batch
+    }
+
+    /// Waits for at least one packet, takes what has come up to [`BATCH`], and says how many. What was queued to be
+    /// sent and is not sent yet is forgotten.
+    ///
+    /// # Errors
+    /// What `recvmmsg` says; `ECONNREFUSED` and `EINTR` among it are no reason to stop.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.queued = 0;
+        for header in &mut self.receive[..self.received] {
+            header.msg_hdr.msg_namelen = ADDRESS_LEN;
+            header.msg_hdr.msg_flags = 0;
+        }
+        self.received = 0;
+        // SAFETY: every header points at buffers of this struct, which live as long as it and are not moved (boxed);
+        // their lengths are those set in `new`.
+        let n = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.receive.as_mut_ptr(),
+                BATCH as libc::c_uint,
+                libc::MSG_WAITFORONE,
+                ptr::null_mut(),
+            )
+        };
+        let Ok(n) = usize::try_from(n) else { return Err(io::Error::last_os_error()) };
+        self.received = n;
+        Ok(n)
+    }
+
+    /// The packet at `i`, below what [`Batch::receive`] returned.
+    #[inline]
+    pub fn slot(&mut self, i: usize) -> Slot<'_> {
+        let len = (self.receive[i].msg_len as usize).min(RECEIVE);
+        Slot { packet: &self.packets[i][..len], reply: &mut self.replies[i], peer: Peer(&self.peers[i]) }
+    }
+
+    /// Queues the first `len` octets of slot `i`'s reply to go back where its packet came from.
+    #[inline]
+    pub fn queue(&mut self, i: usize, len: usize) {
+        let (iov, header) = (&mut self.send_iov[self.queued], &mut self.send[self.queued].msg_hdr);
+        iov.iov_base = self.replies[i].as_mut_ptr().cast();
+        iov.iov_len = len.min(SEND);
+        header.msg_name = (&raw mut self.peers[i]).cast();
+        header.msg_namelen = self.receive[i].msg_hdr.msg_namelen;
+        self.queued += 1;
+    }
+
+    /// Sends what is queued and returns how many replies could not be sent: a full socket buffer is not waited for.
+    pub fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
+        let (mut at, mut lost) = (0, 0);
+        while at < self.queued {
+            let rest = &mut self.send[at..self.queued];
+            // SAFETY: as in `receive`; `queue` set every header up to `queued`.
+            let n = unsafe {
+                libc::sendmmsg(
+                    socket.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    rest.len() as libc::c_uint,
+                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                )
+            };
+            match usize::try_from(n) {
+                Ok(sent) if sent > 0 => at += sent,
+                _ => match io::Error::last_os_error().kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => {
+                        lost += self.queued - at;
+                        at = self.queued;
+                    }
+                    // The error belongs to the first of the rest: a peer that is gone, a route that is not there.
+                    _ => {
+                        lost += 1;
+                        at += 1;
+                    }
+                },
+            }
+        }
+        self.queued = 0;
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    /// Sends `n` packets of growing length and expects each back, reversed.
+    fn echo(address: &str, n: usize) {
+        let server = UdpSocket::bind(address).unwrap();
+        let clients: Vec<UdpSocket> = (0..n).map(|_| UdpSocket::bind(address).unwrap()).collect();
+        for (i, client) in clients.iter().enumerate() {
+            client.send_to(&vec![i as u8; i], server.local_addr().unwrap()).unwrap();
+        }
+        let mut batch = Batch::new();
+        let mut seen = 0;
+        while seen < n {
+            let got = batch.receive(server.as_fd()).unwrap();
+            for i in 0..got {
+                let slot = batch.slot(i);
+                let len = slot.packet.len();
+                assert_eq!(slot.peer.address(), clients[len].local_addr().unwrap());
+                assert_eq!(slot.peer.port(), clients[len].local_addr().unwrap().port());
+                slot.reply[..len].copy_from_slice(slot.packet);
+                slot.reply[len] = 0xff;
+                batch.queue(i, len + 1);
+            }
+            assert_eq!(batch.send(server.as_fd()), 0);
+            seen += got;
+        }
+        for (i, client) in clients.iter().enumerate() {
+            let mut buf = [0; 256];
+            let (len, from) = client.recv_from(&mut buf).unwrap();
+            assert_eq!(from, server.local_addr().unwrap());
+            assert_eq!(buf[..len], [vec![i as u8; i], vec![0xff]].concat());
+        }
+    }
+
+    #[test]
+    fn batches_come_and_go_over_both_families() {
+        echo("127.0.0.1:0", 1);
+        echo("127.0.0.1:0", 150);
+        if UdpSocket::bind("[::1]:0").is_ok() {
+            echo("[::1]:0", 70);
+        }
+    }
+
+    #[test]
+    fn an_unsendable_reply_costs_only_itself() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for octet in [1u8, 2, 3] {
+            client.send_to(&[octet], server.local_addr().unwrap()).unwrap();
+        }
+        let mut batch = Batch::new();
+        let mut seen = 0;
+        while seen < 3 {
+            seen += batch.receive(server.as_fd()).unwrap();
+        }
+        assert_eq!(seen, 3, "loopback delivers before send returns");
+        batch.peers[1].sin6_family = libc::AF_UNIX as libc::sa_family_t;
+        (0..3).for_each(|i| {
+            let slot = batch.slot(i);
+            slot.reply[0] = slot.packet[0];
+            batch.queue(i, 1);
+        });
+        assert_eq!(batch.send(server.as_fd()), 1);
+        let mut buf = [0; 8];
+        assert_eq!(client.recv(&mut buf).unwrap(), 1);
+        assert_eq!(buf[0], 1);
+        client.recv(&mut buf).unwrap();
+        assert_eq!(buf[0], 3);
+    }
+}

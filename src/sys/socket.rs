@@ -1,0 +1,139 @@
+//! Sockets as a DNS server wants them: exact addresses, shared ports, large buffers, no path-MTU games.
+
+#![expect(unsafe_code, reason = "two socket options that no safe crate offers")]
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Room that is asked for datagrams on their way in and out, in octets; the kernel may grant less
+/// (`net.core.rmem_max`).
+const BUFFER: usize = 4 << 20;
+
+/// A UDP socket at exactly `address`, one of a SO_REUSEPORT group: the kernel spreads flows over its members.
+///
+/// # Errors
+/// What the kernel says to `socket`, `setsockopt` or `bind`.
+pub fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    // Fewer octets than asked for are no error.
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    no_path_mtu_discovery(&socket, address.is_ipv6())?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// A listening TCP socket at exactly `address`, non-blocking, one of a SO_REUSEPORT group.
+///
+/// # Errors
+/// What the kernel says to `socket`, `setsockopt`, `bind` or `listen`.
+pub fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+/// Replies may be fragmented on the way and no spoofed ICMP message can shrink them (as NSD and Unbound do).
+fn no_path_mtu_discovery(socket: &Socket, v6: bool) -> io::Result<()> {
+    let omit: libc::c_int = libc::IP_PMTUDISC_OMIT;
+    let (level, name) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) } else { (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) };
+    // SAFETY: the option takes an int, whose address and size are given.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const omit).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends `message` without waiting for room in the socket's buffer: the socket may be one that a worker reads in
+/// blocking mode.
+///
+/// # Errors
+/// What the kernel says; `WouldBlock` when the buffer is full.
+pub fn send_now(socket: &UdpSocket, message: &[u8], peer: SocketAddr) -> io::Result<()> {
+    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    rustix::net::sendto(socket.as_fd(), message, flags, &peer)?;
+    Ok(())
+}
+
+/// Takes a UDP socket out of its SO_REUSEPORT group without losing what is queued in it, and wakes whoever reads it.
+///
+/// Connecting it to an address that sends nothing takes it out of the kernel's look-up; what has arrived stays
+/// readable. After that, a read of the empty queue returns at once with a packet of no octets.
+///
+/// # Errors
+/// What the kernel says to `connect`.
+pub fn retire(socket: &UdpSocket) -> io::Result<()> {
+    let own = socket.local_addr()?;
+    // Port 9 of our own address: nothing is ever sent there, and nothing there can send to us.
+    socket.connect(SocketAddr::new(own.ip(), 9))?;
+    match rustix::net::shutdown(socket.as_fd(), rustix::net::Shutdown::Read) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::mmsg::Batch;
+
+    #[test]
+    fn ports_are_shared_and_addresses_exact() {
+        let first = udp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(udp(address).unwrap().local_addr().unwrap(), address);
+        let first = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(tcp(first.local_addr().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_retired_socket_is_read_out_and_then_wakes_its_reader() {
+        let socket = udp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for n in 0..3u8 {
+            client.send_to(&[n], socket.local_addr().unwrap()).unwrap();
+        }
+        retire(&socket).unwrap();
+        let mut batch = Batch::new();
+        let mut packets = Vec::new();
+        while packets.last().is_none_or(|p: &Vec<u8>| !p.is_empty()) {
+            let n = batch.receive(socket.as_fd()).unwrap();
+            packets.extend((0..n).map(|i| batch.slot(i).packet.to_vec()));
+        }
+        assert_eq!(packets, [vec![0], vec![1], vec![2], vec![]]);
+        send_now(&socket, &[7], client.local_addr().unwrap()).unwrap();
+        let mut buf = [0; 8];
+        assert_eq!(client.recv(&mut buf).unwrap(), 1, "it can still answer");
+    }
+
+    #[test]
+    fn a_waiting_reader_is_woken() {
+        let socket = std::sync::Arc::new(udp("127.0.0.1:0".parse().unwrap()).unwrap());
+        let reader = std::thread::spawn({
+            let socket = socket.clone();
+            move || Batch::new().receive(socket.as_fd()).unwrap()
+        });
+        retire(&socket).unwrap();
+        assert!(reader.join().unwrap() >= 1);
+    }
+}
