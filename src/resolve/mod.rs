@@ -1,1 +1,78 @@
-//! placeholder
+//! A miss: zone → flight → upstream → policy → cache.
+//!
+//! Whoever serves clients hands over a [`Miss`] and forgets it; sooner or later, and at the latest after the patience
+//! of a client ([`Limits::patience`]), its [`Waiter`] is answered. Of many misses for one question the first starts a
+//! flight, which belongs to none of them; the others wait on it. A flight that fails answers all its waiters, and the
+//! failure is remembered for a moment (RFC 9520 §3.2), so that a dead upstream is not asked once per client.
+
+mod failures;
+mod flight;
+mod zones;
+
+pub use flight::Resolver;
+pub use zones::{Zone, Zones};
+
+use crate::cache::{Entry, Flags};
+use crate::observe::queries::{QueryCells, Source};
+use crate::sys::clock::Moment;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How much may be under way at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Queries waiting for an upstream, in all.
+    pub in_flight: usize,
+    /// Of these, from one client address.
+    pub in_flight_per_client: usize,
+    /// How long a client is kept waiting at most. Stub resolvers give up after five seconds.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { in_flight: 10_000, in_flight_per_client: 500, patience: Duration::from_millis(4500) }
+    }
+}
+
+/// A query that the cache could not answer.
+pub struct Miss {
+    /// Lower-case QNAME, QTYPE, QCLASS.
+    pub question: Box<[u8]>,
+    /// DO and CD.
+    pub flags: Flags,
+    /// RD.
+    pub recursion_desired: bool,
+    /// Who asks.
+    pub client: IpAddr,
+    /// When it came.
+    pub arrived: Moment,
+    /// Where it is counted; cells that many threads may write.
+    pub cells: Arc<QueryCells>,
+    /// Who gets the answer.
+    pub waiter: Box<dyn Waiter>,
+}
+
+/// Somebody who waits for an answer.
+pub trait Waiter: Send {
+    /// Takes the answer. Must not block.
+    fn answer(self: Box<Self>, outcome: &Outcome);
+}
+
+/// What became of a miss.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What the upstream said; `None` when it said nothing that can be used.
+    pub entry: Option<Entry>,
+    /// The RCODE.
+    pub rcode: u16,
+    /// An extended error that goes with it: code and text (RFC 8914).
+    pub error: Option<(u16, Arc<str>)>,
+    /// How the answer came about.
+    pub source: Source,
+    /// Label of the zone.
+    pub zone: u16,
+    /// When it was ready.
+    pub at: Moment,
+}

@@ -1,1 +1,12 @@
-//! placeholder
+//! Bytes in, bytes out: the same for every transport.
+//!
+//! [`Front::judge`] turns a packet into a [`Verdict`]; a hit or an error is written where the packet was received, a
+//! miss is handed to `resolve` with somebody who will take the answer. `udp` and `stream` own the sockets, `client`
+//! says who may ask.
+
+pub mod client;
+mod front;
+pub mod stream;
+pub mod udp;
+
+pub use front::{Front, Verdict};

@@ -143,6 +143,12 @@ impl Batch {
         Slot { packet: &self.packets[i][..len], reply: &mut self.replies[i], peer: Peer(&self.peers[i]) }
     }
 
+    /// Is slot `i` no packet at all, but the sign that the socket was shut down and its queue is empty?
+    #[inline]
+    pub fn is_end(&self, i: usize) -> bool {
+        self.receive[i].msg_hdr.msg_namelen == 0
+    }
+
     /// Queues the first `len` octets of slot `i`'s reply to go back where its packet came from.
     #[inline]
     pub fn queue(&mut self, i: usize, len: usize) {

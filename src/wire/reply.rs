@@ -74,6 +74,26 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// [`Asked`], kept while the answer is waited for.
+#[derive(Clone, Debug)]
+pub struct OwnedAsked {
+    spelled: Box<[u8]>,
+    rest: Asked<'static>,
+}
+
+impl From<Asked<'_>> for OwnedAsked {
+    fn from(asked: Asked<'_>) -> OwnedAsked {
+        OwnedAsked { spelled: asked.spelled.into(), rest: Asked { spelled: &[], ..asked } }
+    }
+}
+
+impl OwnedAsked {
+    /// As it was.
+    pub fn get(&self) -> Asked<'_> {
+        Asked { spelled: &self.spelled, ..self.rest }
+    }
+}
+
 /// A message as the cache keeps it: no OPT, the question first and lower-case.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored<'a> {
@@ -106,7 +126,7 @@ pub fn answer(
     notes: &Notes<'_>,
     out: &mut [u8],
 ) -> Option<usize> {
-    let code = if stored.rcode > 15 && asked.edns.is_none() { rcode::SERVFAIL } else { stored.rcode };
+    let code = expressible(stored.rcode, asked);
     let opt = asked.opt(code, notes);
     let opt_bytes = opt.as_ref().map_or(&[][..], Opt::as_bytes);
     let room = asked.limit.min(out.len()).checked_sub(opt_bytes.len())?;
@@ -132,6 +152,12 @@ pub fn answer(
     let end = keep.end + opt_bytes.len();
     out.get_mut(keep.end..end)?.copy_from_slice(opt_bytes);
     Some(end)
+}
+
+/// An RCODE above 15 takes an OPT to be said; without one it becomes SERVFAIL.
+#[inline]
+fn expressible(rcode: u16, asked: &Asked<'_>) -> u16 {
+    if rcode > 15 && asked.edns.is_none() { rcode::SERVFAIL } else { rcode }
 }
 
 /// Lowers each TTL by `age` seconds; one that was not 0 never becomes 0.
@@ -192,6 +218,7 @@ pub fn bare(query: &Header, rcode: u16, out: &mut [u8]) -> Option<usize> {
 
 /// Writes an answer that holds nothing but the question and `rcode`.
 pub fn empty(asked: &Asked<'_>, rcode: u16, notes: &Notes<'_>, out: &mut [u8]) -> Option<usize> {
+    let rcode = expressible(rcode, asked);
     let opt = asked.opt(rcode, notes);
     let flags = reply_flags(asked.flags, rcode) | header::RA;
     let arcount = u16::from(opt.is_some());

@@ -1,0 +1,185 @@
+//! What every transport does with a packet: judge it, answer what can be answered here, hand the rest over.
+
+use super::client::Acl;
+use crate::cache::store::Kind;
+use crate::cache::{Entry, Flags, Key, Store};
+use crate::observe::metrics::{DropReason, Metrics};
+use crate::observe::queries::{Family, Label, Proto, QueryCells, Source};
+use crate::resolve::{Miss, Outcome, Resolver, Waiter};
+use crate::sys::clock::Moment;
+use crate::wire::edns::ede;
+use crate::wire::header::{self, Header, rcode};
+use crate::wire::query::{self, Gate, Query};
+use crate::wire::reply::{self, Asked, Notes, STREAM_LIMIT};
+use arc_swap::ArcSwap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// What is done with a packet.
+pub enum Verdict<'a> {
+    /// The cache has the answer.
+    Hit(Query<'a>, Entry, Kind),
+    /// A bare header with this RCODE.
+    Bare(Header, u16),
+    /// The question given back with this RCODE.
+    Decline(Query<'a>, u16),
+    /// An upstream must be asked.
+    Miss(Query<'a>),
+    /// Nothing.
+    Drop(DropReason),
+}
+
+/// What the transports share.
+pub struct Front {
+    /// Where answers are.
+    pub store: Arc<Store>,
+    /// Where misses go.
+    pub resolver: Resolver,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who may ask.
+    pub acl: ArcSwap<Acl>,
+    /// Our own addresses: a query from one of them is our own answer come back.
+    pub own: Vec<SocketAddr>,
+    cells: [[Arc<QueryCells>; 2]; 2],
+}
+
+impl Front {
+    /// A front before `store` and `resolver`, listening at `own`.
+    pub fn new(store: Arc<Store>, resolver: Resolver, metrics: Arc<Metrics>, acl: Acl, own: Vec<SocketAddr>) -> Front {
+        let cells = [Proto::Udp, Proto::Tcp].map(|p| [Family::V4, Family::V6].map(|f| metrics.cells(p, f, true)));
+        Front { store, resolver, metrics, acl: ArcSwap::from_pointee(acl), own, cells }
+    }
+
+    /// The cells in which many threads count queries that came over `proto` from `client`'s family.
+    pub fn cells(&self, proto: Proto, client: IpAddr) -> &Arc<QueryCells> {
+        let [v4, v6] = match proto {
+            Proto::Udp => &self.cells[0],
+            Proto::Tcp => &self.cells[1],
+        };
+        if client.is_ipv4() { v4 } else { v6 }
+    }
+
+    /// Judges a packet.
+    #[inline]
+    pub fn judge<'a>(&self, packet: &'a [u8], now: Moment) -> Verdict<'a> {
+        match query::read(packet) {
+            Gate::Ask(query) => {
+                let flags = Flags::new(query.dnssec_ok(), query.checking_disabled());
+                match self.store.get(&Key { question: query.question.as_bytes(), flags }, now) {
+                    Some((entry, kind)) => Verdict::Hit(query, entry, kind),
+                    None => Verdict::Miss(query),
+                }
+            }
+            Gate::Bare(header, code) => Verdict::Bare(header, code),
+            Gate::Decline(query, code) => Verdict::Decline(query, code),
+            Gate::Short => Verdict::Drop(DropReason::ShortHeader),
+            Gate::Response => Verdict::Drop(DropReason::Response),
+        }
+    }
+
+    /// Writes a hit.
+    #[inline]
+    pub fn write_hit(
+        &self,
+        entry: &Entry,
+        kind: Kind,
+        asked: &Asked<'_>,
+        now: Moment,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let age = entry.age(now);
+        if asked.explain() {
+            let text = self.explain(Some(entry), source_of(kind), entry.about().zone, now);
+            return reply::answer(&entry.as_stored(), asked, age, false, &explained(&text), out);
+        }
+        reply::answer(&entry.as_stored(), asked, age, false, &Notes::default(), out)
+    }
+
+    /// Writes the refusal of a question that is never looked up.
+    pub fn write_refusal(&self, asked: &Asked<'_>, code: u16, out: &mut [u8]) -> Option<usize> {
+        let error = match code {
+            rcode::REFUSED => Some((ede::NOT_SUPPORTED, "")),
+            rcode::NOTIMP => Some((ede::NOT_SUPPORTED, "")),
+            _ => None,
+        };
+        let text =
+            if asked.explain() { self.explain(None, Source::Local, 0, Moment::default()) } else { String::new() };
+        reply::empty(asked, code, &Notes { error, ..explained(&text) }, out)
+    }
+
+    /// Writes what became of a miss.
+    pub fn write_outcome(&self, outcome: &Outcome, asked: &Asked<'_>, out: &mut [u8]) -> Option<usize> {
+        let text = if asked.explain() {
+            self.explain(outcome.entry.as_ref(), outcome.source, outcome.zone, outcome.at)
+        } else {
+            String::new()
+        };
+        let error = outcome.error.as_ref().map(|(code, text)| (*code, &**text));
+        let notes = Notes { error, ..explained(&text) };
+        match &outcome.entry {
+            // A truncated answer says "ask again over TCP": over TCP that would be a loop.
+            Some(entry) if asked.limit == STREAM_LIMIT && is_truncated(entry) => {
+                let error = Some((ede::OTHER, "the upstream's answer is truncated and it may be asked over UDP only"));
+                reply::empty(asked, rcode::SERVFAIL, &Notes { error, ..notes }, out)
+            }
+            Some(entry) => {
+                let fresh = outcome.source == Source::Miss;
+                reply::answer(&entry.as_stored(), asked, entry.age(outcome.at), fresh, &notes, out)
+            }
+            None => reply::empty(asked, outcome.rcode, &notes, out),
+        }
+    }
+
+    /// Hands a miss over, with `waiter` to take the answer. When too much is under way the waiter is told at once.
+    pub fn submit(&self, query: &Query<'_>, client: IpAddr, proto: Proto, now: Moment, waiter: Box<dyn Waiter>) {
+        let miss = Miss {
+            question: query.question.as_bytes().into(),
+            flags: Flags::new(query.dnssec_ok(), query.checking_disabled()),
+            recursion_desired: query.recursion_desired(),
+            client,
+            arrived: now,
+            cells: Arc::clone(self.cells(proto, client)),
+            waiter,
+        };
+        if let Err(miss) = self.resolver.submit(miss) {
+            let error = Some((ede::PROHIBITED, "too many queries are in flight".into()));
+            let source = Source::Refused;
+            miss.cells.query(0, query.question.qtype());
+            miss.cells.response(0, rcode::REFUSED, source);
+            miss.waiter.answer(&Outcome { entry: None, rcode: rcode::REFUSED, error, source, zone: 0, at: now });
+        }
+    }
+
+    /// How an answer came about, for a client that asks (`wire::edns::EXPLAIN`).
+    #[cold]
+    fn explain(&self, entry: Option<&Entry>, source: Source, zone: u16, now: Moment) -> String {
+        let mut text = format!("source={}", source.name());
+        // Writing to a String cannot fail.
+        let _ = write!(text, " zone={}", self.metrics.zones.name(zone));
+        if let Some(entry) = entry {
+            let (about, age) = (entry.about(), entry.age(now));
+            let upstream = self.metrics.upstreams.name(about.upstream);
+            let _ = write!(text, " age={age} ttl={} upstream={upstream}", about.lifetime.saturating_sub(age));
+        }
+        text
+    }
+}
+
+/// The source that a hit of `kind` counts as.
+#[inline]
+pub(super) fn source_of(kind: Kind) -> Source {
+    match kind {
+        Kind::Positive => Source::Hit,
+        Kind::Negative => Source::NegativeHit,
+    }
+}
+
+fn explained(text: &str) -> Notes<'_> {
+    Notes { error: None, explanation: (!text.is_empty()).then_some(text) }
+}
+
+fn is_truncated(entry: &Entry) -> bool {
+    Header::read(entry.as_stored().message).is_some_and(|h| h.flags & header::TC != 0)
+}

@@ -1,0 +1,156 @@
+//! TCP (RFC 7766): many queries per connection, answered as they are ready, in whatever order.
+//!
+//! Everything a client can make grow has a bound: connections in all and per client, queries waiting per connection,
+//! octets waiting to be written, the length of a query, the time between queries. The fuller the house, the shorter
+//! an idle connection is kept. A client that stops sending still gets its answers; one that stops reading is closed.
+
+mod connection;
+
+use super::client::{ConnectionLimits, Connections, Full};
+use super::front::Front;
+use crate::observe::limit::RateLimit;
+use crate::observe::metrics::DropReason;
+use crate::sys::clock::Moment;
+use arc_swap::ArcSwap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How long a connection may ask nothing, by how full the house is: Unbound's rule of 50, 35 and 20 % free places.
+const IDLE: [Duration; 4] =
+    [Duration::from_secs(10), Duration::from_secs(1), Duration::from_millis(400), Duration::from_millis(200)];
+
+/// How long accepting rests when the process or the system is out of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// How full the house is: an index into [`IDLE`].
+fn pressure(held: usize, total: usize) -> usize {
+    let free = total.saturating_sub(held) * 100;
+    match () {
+        () if free >= total * 50 => 0,
+        () if free >= total * 35 => 1,
+        () if free >= total * 20 => 2,
+        () => 3,
+    }
+}
+
+/// What all listeners share.
+pub struct House {
+    front: Arc<Front>,
+    limits: ArcSwap<ConnectionLimits>,
+    connections: Arc<Connections>,
+    pressure: watch::Sender<usize>,
+    closing: watch::Sender<bool>,
+}
+
+impl House {
+    /// A house before `front`, with room for `limits`.
+    pub fn new(front: Arc<Front>, limits: ConnectionLimits) -> Arc<House> {
+        Arc::new(House {
+            front,
+            limits: ArcSwap::from_pointee(limits),
+            connections: Arc::default(),
+            pressure: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+        })
+    }
+
+    /// Changes the limits for connections to come.
+    pub fn set_limits(&self, limits: ConnectionLimits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Begins the end: listeners take no more connections, and each connection closes when it owes no answer.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.total()
+    }
+
+    fn measure(&self) {
+        let now = pressure(self.connections.total(), self.limits.load().total);
+        self.pressure.send_if_modified(|level| std::mem::replace(level, now) != now);
+    }
+
+    /// Accepts connections until [`House::close`], and returns when the last of them has ended.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let mut tasks = JoinSet::new();
+        let mut closing = self.closing.subscribe();
+        while !*closing.borrow_and_update() {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer.ip(), &mut tasks),
+                    Err(error) => self.accept_failed(&error).await,
+                },
+                Some(_) = tasks.join_next() => {}
+                _ = closing.changed() => {}
+            }
+        }
+        // Connections that stand in the queue have been accepted by the kernel: they get their answers, too.
+        while let Some(Ok((stream, peer))) = poll_once(listener.accept()).await {
+            self.admit(stream, peer.ip(), &mut tasks);
+        }
+        drop(listener);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, client: std::net::IpAddr, tasks: &mut JoinSet<()>) {
+        let metrics = &self.front.metrics;
+        if !self.front.acl.load().allows(client) {
+            return metrics.dropped(DropReason::NotAllowed);
+        }
+        let place = match self.connections.take(client, &self.limits.load()) {
+            Ok(place) => place,
+            Err(Full::Total) => return metrics.dropped(DropReason::TcpConnections),
+            Err(Full::Client) => return metrics.dropped(DropReason::TcpConnectionsPerClient),
+        };
+        self.measure();
+        let house = Arc::clone(self);
+        tasks.spawn(async move {
+            connection::serve(&house, stream, client).await;
+            drop(place);
+            house.measure();
+        });
+    }
+
+    /// An error of `accept` is the connection's, or passes: listening goes on.
+    async fn accept_failed(&self, error: &io::Error) {
+        static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+        self.front.metrics.dropped(DropReason::TcpAcceptError);
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+            return;
+        }
+        if let Some(suppressed) = LINE.allow(Moment::now()) {
+            tracing::warn!(%error, suppressed, "cannot accept a TCP connection");
+        }
+        // Out of descriptors or memory: connections that ask nothing give theirs back.
+        self.pressure.send_replace(IDLE.len() - 1);
+        tokio::time::sleep(REST).await;
+        self.measure();
+    }
+}
+
+/// The result of a future that is ready now.
+async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout_at(Instant::now(), future).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f05_the_fuller_the_house_the_shorter_the_idle_time() {
+        for (held, level) in [(0, 0), (50, 0), (51, 1), (65, 1), (66, 2), (80, 2), (81, 3), (100, 3)] {
+            assert_eq!(pressure(held, 100), level, "{held}");
+        }
+        assert!(IDLE.windows(2).all(|w| w[0] > w[1]));
+    }
+}

@@ -1,0 +1,280 @@
+//! One TCP connection: frames in, frames out (RFC 1035 §4.2.2).
+
+use super::{House, IDLE};
+use crate::observe::metrics::DropReason;
+use crate::observe::queries::{Proto, Source};
+use crate::resolve::{Outcome, Waiter};
+use crate::serve::front::{Front, Verdict, source_of};
+use crate::sys::clock::Moment;
+use crate::wire::header;
+use crate::wire::reply::{self, Asked, OwnedAsked};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+/// The longest query that is read, in octets.
+const MAX_QUERY: usize = 4096;
+/// Octets read at a time.
+const READ: usize = 8192;
+/// Queries that may wait for their answers; no more are read until one leaves.
+const MAX_OUTSTANDING: usize = 128;
+/// Octets that may wait to be written; no more queries are read until they have left.
+const MAX_UNWRITTEN: usize = 64 * 1024;
+/// Room for a reply beside the stored message: an OPT with options.
+const OPT_ROOM: usize = 300;
+
+/// Why a connection ends.
+enum End {
+    /// Everything is answered and the client, or we, want no more.
+    Done,
+    /// The client broke the rules, or the connection broke.
+    Broken,
+    /// It asked nothing for too long.
+    Idle,
+    /// It does not read its answers.
+    Stalled,
+}
+
+/// A connection's state.
+struct Connection<'a> {
+    front: &'a Arc<Front>,
+    client: IpAddr,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    written: usize,
+    outstanding: usize,
+    answers: mpsc::UnboundedSender<Vec<u8>>,
+    /// The client sends no more.
+    finished: bool,
+    /// When a whole query came or an answer left.
+    active: Instant,
+    /// Units of 100 ms that the client is told.
+    keepalive: u16,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(house: &House, mut stream: TcpStream, client: IpAddr) {
+    // Answers are small and written whole: waiting to fill a segment only delays them.
+    let _ = stream.set_nodelay(true);
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let mut connection = Connection {
+        front: &house.front,
+        client,
+        input: Vec::new(),
+        output: Vec::new(),
+        written: 0,
+        outstanding: 0,
+        answers: sender,
+        finished: false,
+        active: Instant::now(),
+        keepalive: (IDLE[0].as_millis() / 100) as u16,
+    };
+    let end = connection.run(&mut stream, receiver, house.pressure.subscribe(), house.closing.subscribe()).await;
+    match end {
+        End::Done | End::Broken => {}
+        End::Idle => house.front.metrics.dropped(DropReason::TcpIdle),
+        End::Stalled => house.front.metrics.dropped(DropReason::TcpStalled),
+    }
+}
+
+impl Connection<'_> {
+    async fn run(
+        &mut self,
+        stream: &mut TcpStream,
+        mut ready: mpsc::UnboundedReceiver<Vec<u8>>,
+        mut pressure: watch::Receiver<usize>,
+        mut closing: watch::Receiver<bool>,
+    ) -> End {
+        let (mut reader, mut writer) = stream.split();
+        let mut batch = Vec::new();
+        let mut idle = allowed(&mut pressure);
+        let timer = sleep_until(self.active + idle);
+        tokio::pin!(timer);
+        loop {
+            let owes = self.outstanding > 0 || self.unwritten() > 0;
+            if (self.finished || *closing.borrow()) && !owes {
+                return End::Done;
+            }
+            let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN;
+            self.input.reserve(READ);
+            tokio::select! {
+                biased;
+                wrote = writer.write(self.output.get(self.written..).unwrap_or_default()), if self.unwritten() > 0 => {
+                    let Ok(n @ 1..) = wrote else { return End::Broken };
+                    self.wrote(n);
+                    // What was held back for want of room may be taken now.
+                    if self.take_frames().is_err() {
+                        return End::Broken;
+                    }
+                }
+                _ = ready.recv_many(&mut batch, MAX_OUTSTANDING), if self.outstanding > 0 => {
+                    self.outstanding -= batch.len();
+                    batch.drain(..).for_each(|frame| self.output.extend_from_slice(&frame));
+                    if self.take_frames().is_err() {
+                        return End::Broken;
+                    }
+                }
+                read = reader.read_buf(&mut self.input), if reading => match read {
+                    Ok(0) => self.finished = true,
+                    Ok(_) => if self.take_frames().is_err() {
+                        return End::Broken;
+                    },
+                    Err(_) => return End::Broken,
+                },
+                () = &mut timer => {
+                    let due = self.active + idle;
+                    if Instant::now() < due {
+                        timer.as_mut().reset(due);
+                    } else if self.unwritten() > 0 {
+                        return End::Stalled;
+                    } else if self.outstanding > 0 {
+                        // The answer is on its way; the resolver sees to it that it comes.
+                        self.active = Instant::now();
+                        timer.as_mut().reset(self.active + idle);
+                    } else {
+                        return End::Idle;
+                    }
+                }
+                Ok(()) = pressure.changed() => {
+                    idle = allowed(&mut pressure);
+                    timer.as_mut().reset(self.active + idle);
+                }
+                _ = closing.changed() => {}
+            }
+        }
+    }
+
+    fn unwritten(&self) -> usize {
+        self.output.len() - self.written
+    }
+
+    fn wrote(&mut self, n: usize) {
+        self.written += n;
+        self.active = Instant::now();
+        if self.unwritten() == 0 {
+            self.written = 0;
+            self.output.clear();
+            // A burst of large answers must not hold its memory for the life of the connection.
+            self.output.shrink_to(READ);
+        }
+    }
+
+    /// Takes whole queries from what was read, as many as there is room to answer.
+    fn take_frames(&mut self) -> Result<(), ()> {
+        let now = Moment::now();
+        let mut at = 0;
+        let input = std::mem::take(&mut self.input);
+        let mut result = Ok(());
+        while self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN {
+            let Some(&[hi, lo]) = input.get(at..).and_then(|rest| rest.first_chunk()) else { break };
+            let len = usize::from(u16::from_be_bytes([hi, lo]));
+            if !(header::LEN..=MAX_QUERY).contains(&len) {
+                self.front.metrics.dropped(if len < header::LEN {
+                    DropReason::ShortHeader
+                } else {
+                    DropReason::Oversize
+                });
+                result = Err(());
+                break;
+            }
+            let Some(packet) = input.get(at + 2..at + 2 + len) else { break };
+            self.active = Instant::now();
+            if self.handle(packet, now).is_none() {
+                result = Err(());
+                break;
+            }
+            at += 2 + len;
+        }
+        self.input = input;
+        self.input.drain(..at);
+        if self.input.is_empty() {
+            self.input.shrink_to(READ);
+        }
+        result
+    }
+
+    /// Answers one query, or hands it over. `None` for what only a broken client sends.
+    fn handle(&mut self, packet: &[u8], now: Moment) -> Option<()> {
+        let front = self.front;
+        let cells = front.cells(Proto::Tcp, self.client);
+        let keepalive = self.keepalive;
+        match front.judge(packet, now) {
+            Verdict::Hit(query, entry, kind) => {
+                let asked = Asked::over_tcp(&query, keepalive);
+                let room = entry.as_stored().message.len() + OPT_ROOM;
+                self.frame(room, |out| front.write_hit(&entry, kind, &asked, now, out))?;
+                let (zone, source) = (entry.about().zone, source_of(kind));
+                cells.query(zone, query.question.qtype());
+                cells.response(zone, entry.about().rcode, source);
+                cells.duration(zone, source, Moment::now().since(now), 1);
+            }
+            Verdict::Miss(query) => {
+                self.outstanding += 1;
+                let asked = OwnedAsked::from(Asked::over_tcp(&query, keepalive));
+                let waiter = Reply { front: Arc::clone(front), answers: self.answers.clone(), asked };
+                front.submit(&query, self.client, Proto::Tcp, now, Box::new(waiter));
+            }
+            Verdict::Bare(header, code) => {
+                cells.query(0, 0);
+                cells.response(0, code, Source::Local);
+                self.frame(header::LEN, |out| reply::bare(&header, code, out))?;
+            }
+            Verdict::Decline(query, code) => {
+                cells.query(0, query.question.qtype());
+                cells.response(0, code, Source::Local);
+                let asked = Asked::over_tcp(&query, keepalive);
+                self.frame(packet.len() + OPT_ROOM, |out| front.write_refusal(&asked, code, out))?;
+            }
+            Verdict::Drop(reason) => {
+                front.metrics.dropped(reason);
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Appends a frame of at most `room` octets that `write` fills.
+    fn frame(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
+        append_frame(&mut self.output, room, write)
+    }
+}
+
+/// Appends a length and the message of at most `room` octets that `write` makes.
+fn append_frame(to: &mut Vec<u8>, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
+    let start = to.len();
+    to.resize(start + 2 + room, 0);
+    let written = to.get_mut(start + 2..).and_then(write);
+    let len = written.and_then(|n| u16::try_from(n).ok());
+    to.truncate(start + written.map_or(0, |n| 2 + n));
+    to.get_mut(start..start + 2)?.copy_from_slice(&len?.to_be_bytes());
+    Some(())
+}
+
+/// The idle time that the house allows now.
+fn allowed(pressure: &mut watch::Receiver<usize>) -> Duration {
+    IDLE.get(*pressure.borrow_and_update()).copied().unwrap_or(IDLE[0])
+}
+
+/// A TCP client that waits.
+struct Reply {
+    front: Arc<Front>,
+    answers: mpsc::UnboundedSender<Vec<u8>>,
+    asked: OwnedAsked,
+}
+
+impl Waiter for Reply {
+    fn answer(self: Box<Self>, outcome: &Outcome) {
+        let room = outcome.entry.as_ref().map_or(0, |e| e.as_stored().message.len());
+        let asked = self.asked.get();
+        let mut frame = Vec::new();
+        let room = room.max(header::LEN + asked.spelled.len()) + OPT_ROOM;
+        // An answer that cannot be written still counts as one: the connection must not wait for it.
+        append_frame(&mut frame, room, |out| self.front.write_outcome(outcome, &asked, out));
+        // The client may have gone.
+        let _ = self.answers.send(frame);
+    }
+}

@@ -1,0 +1,182 @@
+//! UDP: one thread per socket and worker; a batch in, hits answered in place, misses handed over, a batch out.
+//!
+//! The thread blocks in `recvmmsg` and nowhere else. It awaits nothing, takes no lock that a look-up can hold, and
+//! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket,
+//! sent by whoever has them, without waiting for room.
+
+use super::front::{Front, Verdict, source_of};
+use crate::observe::metrics::DropReason;
+use crate::observe::queries::{Family, Proto, QueryCells, Source};
+use crate::resolve::{Outcome, Waiter};
+use crate::sys::clock::Moment;
+use crate::sys::mmsg::{Batch, Peer, SEND, Slot};
+use crate::sys::socket;
+use crate::wire::reply::{self, Asked, OwnedAsked};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a worker rests after an error of its socket that may not go away at once.
+const REST: Duration = Duration::from_millis(10);
+
+/// A worker that can be retired.
+pub struct Worker {
+    socket: Arc<UdpSocket>,
+    retiring: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker on `socket`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(front: Arc<Front>, socket: UdpSocket) -> io::Result<Worker> {
+        let address = socket.local_addr()?;
+        let socket = Arc::new(socket);
+        let retiring = Arc::new(AtomicBool::new(false));
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let cells = front.metrics.cells(Proto::Udp, family, false);
+        let work = Work { front, socket: Arc::clone(&socket), cells, tally: Vec::new() };
+        let flag = Arc::clone(&retiring);
+        let thread = std::thread::Builder::new()
+            .name(format!("udp {address}"))
+            .stack_size(256 * 1024)
+            .spawn(move || work.run(&flag))?;
+        Ok(Worker { socket, retiring, thread })
+    }
+
+    /// Has the worker answer what has arrived and then end. Answers to misses still go out afterwards.
+    pub fn retire(&self) {
+        self.retiring.store(true, Ordering::Release);
+        if let Err(error) = socket::retire(&self.socket) {
+            tracing::warn!(%error, "cannot take a UDP socket out of service");
+        }
+    }
+
+    /// Has the worker come to its end?
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// What a worker's thread holds.
+struct Work {
+    front: Arc<Front>,
+    socket: Arc<UdpSocket>,
+    cells: Arc<QueryCells>,
+    /// Hits of the current batch by zone and source.
+    tally: Vec<(u16, Source, u64)>,
+}
+
+impl Work {
+    fn run(mut self, retiring: &AtomicBool) {
+        let mut batch = Batch::new();
+        loop {
+            let n = match batch.receive(self.socket.as_fd()) {
+                Ok(n) => n,
+                // A reply of ours met a closed port, or a signal came: no reason to stop (RFC 1122 §4.1.3.3).
+                Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => continue,
+                Err(_) => {
+                    std::thread::sleep(REST);
+                    continue;
+                }
+            };
+            let now = Moment::now();
+            let mut ended = false;
+            for i in 0..n {
+                if batch.is_end(i) {
+                    ended = true;
+                } else if let Some(len) = self.handle(batch.slot(i), now) {
+                    batch.queue(i, len);
+                }
+            }
+            let lost = batch.send(self.socket.as_fd());
+            (0..lost).for_each(|_| self.front.metrics.dropped(DropReason::SendBuffer));
+            if !self.tally.is_empty() {
+                let took = Moment::now().since(now);
+                self.tally.drain(..).for_each(|(zone, source, n)| self.cells.duration(zone, source, took, n));
+            }
+            if ended && retiring.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    /// Answers one packet in place and returns the reply's length, or hands it over, or drops it.
+    #[inline]
+    fn handle(&mut self, slot: Slot<'_>, now: Moment) -> Option<usize> {
+        let Slot { packet, reply: out, peer } = slot;
+        if let Some(reason) = self.unwelcome(peer) {
+            self.front.metrics.dropped(reason);
+            return None;
+        }
+        match self.front.judge(packet, now) {
+            Verdict::Hit(query, entry, kind) => {
+                let len = self.front.write_hit(&entry, kind, &Asked::over_udp(&query), now, out)?;
+                let (zone, source) = (entry.about().zone, source_of(kind));
+                self.cells.query(zone, query.question.qtype());
+                self.cells.response(zone, entry.about().rcode, source);
+                match self.tally.iter_mut().find(|(z, s, _)| (*z, *s) == (zone, source)) {
+                    Some((_, _, n)) => *n += 1,
+                    None => self.tally.push((zone, source, 1)),
+                }
+                Some(len)
+            }
+            Verdict::Miss(query) => {
+                let address = peer.address();
+                let asked = OwnedAsked::from(Asked::over_udp(&query));
+                let waiter = Reply { front: Arc::clone(&self.front), socket: Arc::clone(&self.socket), address, asked };
+                self.front.submit(&query, address.ip(), Proto::Udp, now, Box::new(waiter));
+                None
+            }
+            Verdict::Bare(header, code) => {
+                self.cells.query(0, 0);
+                self.cells.response(0, code, Source::Local);
+                reply::bare(&header, code, out)
+            }
+            Verdict::Decline(query, code) => {
+                self.cells.query(0, query.question.qtype());
+                self.cells.response(0, code, Source::Local);
+                self.front.write_refusal(&Asked::over_udp(&query), code, out)
+            }
+            Verdict::Drop(reason) => {
+                self.front.metrics.dropped(reason);
+                None
+            }
+        }
+    }
+
+    /// Why nothing that comes from `peer` is answered, if so.
+    #[inline]
+    fn unwelcome(&self, peer: Peer<'_>) -> Option<DropReason> {
+        // Port 0 can get no answer; a packet from our own address would be answered to ourselves.
+        if peer.port() == 0 || self.front.own.iter().any(|own| own.port() == peer.port() && *own == peer.address()) {
+            return Some(DropReason::BadSource);
+        }
+        let acl = self.front.acl.load();
+        (!acl.is_open() && !acl.allows(peer.address().ip())).then_some(DropReason::NotAllowed)
+    }
+}
+
+/// A UDP client that waits.
+struct Reply {
+    front: Arc<Front>,
+    socket: Arc<UdpSocket>,
+    address: SocketAddr,
+    asked: OwnedAsked,
+}
+
+impl Waiter for Reply {
+    fn answer(self: Box<Self>, outcome: &Outcome) {
+        let mut out = [0; SEND];
+        let Some(len) = self.front.write_outcome(outcome, &self.asked.get(), &mut out) else { return };
+        if socket::send_now(&self.socket, out.get(..len).unwrap_or_default(), self.address).is_err() {
+            self.front.metrics.dropped(DropReason::SendBuffer);
+        }
+    }
+}
