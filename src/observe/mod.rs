@@ -4,6 +4,7 @@
 //! Serving the metrics over HTTP is the business of `admin`.
 
 pub mod cells;
+pub mod holder;
 pub mod labels;
 pub mod limit;
 pub mod log;
