@@ -79,7 +79,8 @@ pub struct Metrics {
     reloads: [Counter; Reload::ALL.len()],
     cells: Mutex<Vec<Arc<QueryCells>>>,
     reports: Mutex<Reports>,
-    registry: Registry,
+    /// Behind a lock because the process collector counts wrongly when two scrapes run at once.
+    registry: Mutex<Registry>,
 }
 
 #[derive(Default)]
@@ -104,7 +105,7 @@ impl Metrics {
             reloads: Default::default(),
             cells: Mutex::default(),
             reports: Mutex::default(),
-            registry: registry(Own(this.clone())),
+            registry: Mutex::new(registry(Own(this.clone()))),
         })
     }
 
@@ -144,8 +145,9 @@ impl Metrics {
 
     /// The page, in the Prometheus text format ([`prometheus::TEXT_FORMAT`]).
     pub fn gather(&self) -> String {
+        let families = lock(&self.registry).gather();
         let mut page = String::new();
-        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut page) {
             tracing::error!(%error, "cannot write all metrics");
         }
         page

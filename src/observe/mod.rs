@@ -1,11 +1,14 @@
 //! What the daemon says of itself: metrics and logs.
 //!
-//! Everything here is bounded: label values by [`labels`], log lines by [`log`] and [`limit`], writers by never waiting.
+//! Everything here is bounded: label values by [`labels`], log lines by [`limit`], and no writer ever waits for a reader.
 //! Serving the metrics over HTTP is the business of `admin`.
 
 pub mod cells;
+pub mod holder;
 pub mod labels;
 pub mod limit;
+pub mod log;
 pub mod metrics;
 pub mod queries;
 pub mod sink;
+mod writer;
