@@ -17,7 +17,7 @@ use tokio::time;
 /// SERVFAIL arrives.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// When a UDP query that got no reply is sent once more.
-const RESEND: Duration = Duration::from_secs(2);
+const RESEND: Duration = Duration::from_secs(1);
 
 /// How a message travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
