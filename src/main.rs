@@ -1,3 +1,7 @@
 //! Arguments to command; exit codes; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nodens::cli::main()
+}

@@ -1,0 +1,33 @@
+//! `nodens serve`: the daemon in the foreground, until it is told to stop.
+
+use super::address;
+use super::shim::{app, config};
+use super::{Error, Outcome, output};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Arguments of `serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "SIGHUP reloads the configuration, SIGTERM drains and stops, a second SIGTERM stops at once.")]
+pub struct Args {
+    /// Configuration file (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Serve here instead of where the file says; may be repeated. The address must exist; port 53 unless given.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
+    pub listen: Vec<SocketAddr>,
+    /// Forward everything here, over TCP, instead of by the file's zones; may be repeated.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
+    pub upstream: Vec<SocketAddr>,
+}
+
+/// Runs the daemon; returns when it has been stopped.
+pub fn run(args: Args) -> Result<Outcome, Error> {
+    let overrides = config::Overrides { listen: args.listen, upstream: args.upstream };
+    let loaded = config::load(args.config.as_deref(), &overrides)?;
+    for warning in &loaded.warnings {
+        output::warn(&warning.to_string());
+    }
+    app::run(app::Options { config: loaded.config, config_path: args.config, overrides })?;
+    Ok(Outcome::Success)
+}
