@@ -1,6 +1,7 @@
 //! nodens: a NodeLocal DNS caching daemon for Kubernetes.
 
 pub mod admin;
+pub mod app;
 pub mod cache;
 pub mod cli;
 pub mod config;

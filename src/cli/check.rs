@@ -1,8 +1,8 @@
 //! `nodens check`: read and validate a configuration file as `serve` would, and list every problem.
 
 use super::output::{self, Format, Style};
-use super::shim::config;
 use super::{Error, Outcome};
+use crate::config;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
 
 fn check(path: Option<&Path>) -> Report {
     match config::load(path, &config::Overrides::default()) {
-        Ok(loaded) => Report { problems: Vec::new(), warnings: loaded.warnings },
+        Ok(loaded) => Report { problems: Vec::new(), warnings: loaded.warnings.0 },
         Err(problems) => Report { problems: problems.0, warnings: Vec::new() },
     }
 }

@@ -1,7 +1,7 @@
 //! `nodens config`: what can be said about the configuration file without a running daemon.
 
-use super::shim::config;
 use super::{Error, Outcome, output};
+use crate::config;
 use clap::Subcommand;
 
 /// Arguments of `config`.

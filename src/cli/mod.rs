@@ -12,7 +12,6 @@ pub mod man;
 pub mod output;
 pub mod query;
 pub mod serve;
-pub mod shim;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
@@ -64,10 +63,10 @@ pub enum Error {
     Output(#[from] output::Error),
     /// The configuration cannot be used.
     #[error(transparent)]
-    Config(#[from] shim::config::Problems),
+    Config(#[from] crate::config::Problems),
     /// The daemon could not start or stopped for a reason of its own.
     #[error(transparent)]
-    App(#[from] shim::app::Error),
+    App(#[from] crate::app::Error),
     /// No answer to a query.
     #[error(transparent)]
     Query(#[from] query::Error),

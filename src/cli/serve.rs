@@ -1,8 +1,8 @@
 //! `nodens serve`: the daemon in the foreground, until it is told to stop.
 
 use super::address;
-use super::shim::{app, config};
 use super::{Error, Outcome, output};
+use crate::{app, config};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -23,11 +23,12 @@ pub struct Args {
 
 /// Runs the daemon; returns when it has been stopped.
 pub fn run(args: Args) -> Result<Outcome, Error> {
-    let overrides = config::Overrides { listen: args.listen, upstream: args.upstream };
+    let text = |addresses: Vec<SocketAddr>| addresses.iter().map(SocketAddr::to_string).collect();
+    let overrides = config::Overrides { listen: text(args.listen), upstream: text(args.upstream) };
     let loaded = config::load(args.config.as_deref(), &overrides)?;
-    for warning in &loaded.warnings {
+    for warning in &loaded.warnings.0 {
         output::warn(&warning.to_string());
     }
-    app::run(app::Options { config: loaded.config, config_path: args.config, overrides })?;
+    app::run(app::Options::from((loaded, overrides)))?;
     Ok(Outcome::Success)
 }

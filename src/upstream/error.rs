@@ -11,6 +11,12 @@ pub enum Error {
     /// The group has no servers.
     #[error("no upstream server is configured")]
     NoServers,
+    /// What is to be sent is shorter than a DNS header or longer than any message.
+    #[error("cannot send a query of {octets} octets upstream")]
+    BadQuery {
+        /// Its length.
+        octets: usize,
+    },
     /// Nothing came in time.
     #[error("upstream {server} did not answer within {} ms", .after.as_millis())]
     Timeout {
@@ -53,7 +59,7 @@ impl Error {
     /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
     pub fn ede(&self) -> u16 {
         match self {
-            Error::NoServers | Error::Timeout { .. } | Error::Busy { .. } => 22,
+            Error::NoServers | Error::BadQuery { .. } | Error::Timeout { .. } | Error::Busy { .. } => 22,
             Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } => 23,
         }
     }

@@ -7,8 +7,27 @@
 //! `group` (who is there) → `race` (whom to ask, and when to ask a second one; `select`, `health`) → `attempt` (one
 //! server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`, `lifetime`).
 
+mod attempt;
+mod datagram;
 mod error;
+mod framing;
+mod group;
+mod health;
+mod lifetime;
+mod message;
+mod pool;
+mod race;
+mod select;
+mod server;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;
+pub use group::Group;
+pub use server::Server;
+pub use stats::{Connections, Outcome, Snapshot};
 
 use std::net::SocketAddr;
 use std::pin::Pin;

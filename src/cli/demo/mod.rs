@@ -8,8 +8,8 @@ pub mod guide;
 pub mod zone;
 
 use super::output::{self, Style};
-use super::shim::{app, config};
 use super::{Error as CliError, Outcome};
+use crate::{app, config};
 use authority::Authority;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -80,10 +80,10 @@ impl Plan {
 pub fn run(args: Args) -> Result<Outcome, CliError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Error::Runtime)?;
-    runtime.block_on(demonstrate(args, runtime.handle()))
+    runtime.block_on(demonstrate(args))
 }
 
-async fn demonstrate(args: Args, runtime: &tokio::runtime::Handle) -> Result<Outcome, CliError> {
+async fn demonstrate(args: Args) -> Result<Outcome, CliError> {
     let authority = Authority::start().await.map_err(Error::from)?;
     let plan = Plan {
         cache: SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)),
@@ -95,8 +95,8 @@ async fn demonstrate(args: Args, runtime: &tokio::runtime::Handle) -> Result<Out
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let overrides = config::Overrides::default();
-    let loaded = config::parse(&plan.config_text(), &overrides)?;
-    let running = app::start(app::Options { config: loaded.config, config_path: None, overrides }, runtime)?;
+    let loaded = config::load_str("demo", &plan.config_text())?;
+    let running = app::start(app::Options::from((loaded, overrides)), None).await?;
     output::print(&guide::text(&plan, &program(), Style::of_stdout()))?;
     tokio::select! {
         _ = interrupt.recv() => {}

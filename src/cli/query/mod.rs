@@ -9,8 +9,8 @@ pub mod render;
 pub mod search;
 
 use super::output::{self, Format, Style};
-use super::shim::config;
 use super::{Error as CliError, Outcome, address};
+use crate::config;
 use exchange::Exchanged;
 use explanation::Explanation;
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
@@ -177,7 +177,9 @@ fn question(name: &Name, rtype: RecordType, dnssec: bool) -> Message {
 /// Where the daemon on this host listens, by its configuration.
 fn default_server(path: Option<&Path>) -> Result<SocketAddr, CliError> {
     let loaded = config::load(path, &config::Overrides::default())?;
-    loaded.config.listen.first().copied().ok_or(CliError::Query(Error::NoServer))
+    let listen = loaded.config.listen;
+    let first = listen.addresses.first().map(|&ip| SocketAddr::new(ip, listen.port));
+    first.ok_or(CliError::Query(Error::NoServer))
 }
 
 fn name_or_address(text: &str) -> Result<Name, String> {

@@ -1,0 +1,58 @@
+//! What the cache and the upstreams count, put on the metrics page.
+
+use super::upstreams::Upstreams;
+use crate::cache::Store;
+use crate::cache::store::Kind;
+use crate::observe::metrics::Metrics;
+use crate::observe::sink::FamilySink;
+use crate::upstream::{Outcome, Server, Transport};
+use std::sync::Arc;
+
+/// Has every scrape read `store` and `upstreams`.
+pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams) {
+    metrics.register(Box::new(move |sink| {
+        cache(sink, &store);
+        upstreams.servers().iter().for_each(|server| upstream(sink, server));
+    }));
+}
+
+fn cache(sink: &mut FamilySink, store: &Store) {
+    for kind in Kind::ALL {
+        let usage = store.usage(kind);
+        let labels = [("kind", kind.name())];
+        sink.gauge("nodens_cache_entries", "Answers in the cache.", &labels, usage.entries as f64);
+        sink.gauge("nodens_cache_bytes", "Octets that they take, overhead included.", &labels, usage.bytes as f64);
+        let help = "Answers pushed out for want of room.";
+        sink.counter("nodens_cache_evictions_total", help, &labels, usage.evictions);
+    }
+}
+
+fn upstream(sink: &mut FamilySink, server: &Server) {
+    let name = server.address().to_string();
+    let snapshot = server.snapshot();
+    for (transport, counts) in [Transport::Udp, Transport::Tcp].into_iter().zip(snapshot.queries) {
+        for (outcome, count) in Outcome::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
+            let labels = [("upstream", &*name), ("proto", transport.name()), ("outcome", outcome.name())];
+            let help = "Queries sent to an upstream, by how they ended.";
+            sink.counter("nodens_upstream_queries_total", help, &labels, count);
+        }
+    }
+    let labels = [("upstream", &*name)];
+    let help = "Time that an upstream took to answer.";
+    sink.histogram("nodens_upstream_duration_seconds", help, &labels, server.durations());
+    let connections = snapshot.connections;
+    for (state, n) in [("dialing", connections.dialing), ("idle", connections.idle), ("busy", connections.busy)] {
+        let labels = [("upstream", &*name), ("state", state)];
+        sink.gauge("nodens_upstream_connections", "TCP connections to an upstream.", &labels, n as f64);
+    }
+    let help = "Queries sent once more on a fresh connection, or without EDNS.";
+    sink.counter("nodens_upstream_retries_total", help, &labels, snapshot.retries);
+    let help = "TCP connections opened to an upstream.";
+    sink.counter("nodens_upstream_dials_total", help, &labels, snapshot.dials);
+    let help = "Messages from an upstream that answered nothing that was asked.";
+    sink.counter("nodens_upstream_unsolicited_total", help, &labels, snapshot.unsolicited);
+    let help = "Replies of an upstream that came too late.";
+    sink.counter("nodens_upstream_late_total", help, &labels, snapshot.late);
+    let help = "Is the upstream asked last, because it failed? 1 or 0.";
+    sink.gauge("nodens_upstream_failing", help, &labels, f64::from(u8::from(snapshot.failing)));
+}

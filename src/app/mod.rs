@@ -1,0 +1,301 @@
+//! The composition root: the only place that knows all modules. Configuration in, a running daemon out.
+//!
+//! The order of a start: upstreams and zones, cache and resolver, all sockets (so that a port that is taken is known
+//! before anything is served), workers, listeners, probes. The end is the start backwards: readiness falls first, then
+//! sockets leave their groups with their queues read out, then what is in flight is answered.
+
+mod metrics;
+mod reload;
+mod upstreams;
+
+use crate::admin::ready::Readiness;
+use crate::admin::{self, Routes};
+use crate::cache::Store;
+use crate::config::{self, Config, Overrides, Workers};
+use crate::observe::log;
+use crate::observe::metrics::Metrics;
+use crate::resolve::{Limits, Resolver};
+use crate::serve::Front;
+use crate::serve::client::{Acl, ConnectionLimits};
+use crate::serve::stream::House;
+use crate::serve::udp::Worker;
+use crate::sys::clock::Clock;
+use crate::sys::socket;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use upstreams::Upstreams;
+
+/// How long a stop waits for answers that are still owed.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How often a drain looks whether it is over.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The validated configuration.
+    pub config: Config,
+    /// The file it came from, followed when it changes; `None` when there is none.
+    pub source: Option<PathBuf>,
+    /// The fingerprint of that file's content.
+    pub fingerprint: u64,
+    /// What the command line puts over the file, at each reload as well.
+    pub overrides: Overrides,
+}
+
+impl From<(config::Loaded, Overrides)> for Options {
+    fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
+        let config::Loaded { config, source, fingerprint, .. } = loaded;
+        Options { config, source, fingerprint, overrides }
+    }
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A DNS socket cannot be had.
+    #[error("cannot bind {address} ({proto}): {source}{hint}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// `udp` or `tcp`.
+        proto: &'static str,
+        /// What the kernel says.
+        source: io::Error,
+        /// What can be done about it.
+        hint: String,
+    },
+    /// The port of metrics or health cannot be had.
+    #[error(transparent)]
+    Admin(#[from] admin::listen::Error),
+    /// An upstream of the configuration is not there.
+    #[error(transparent)]
+    Upstream(#[from] upstreams::Error),
+    /// The system gives no threads, no runtime or no signals.
+    #[error("cannot start {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+}
+
+/// Makes an [`Error::System`].
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(options: Options) -> Result<(), Error> {
+    let log = start_log(&options.config)?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("nodens")
+        .enable_all()
+        .build()
+        .map_err(system("the runtime"))?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
+        let running = start(options, Some(log.clone())).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: answering what has arrived");
+        let hurry = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::select! {
+            () = running.stop() => tracing::info!("stopped"),
+            () = hurry => tracing::warn!("stopped at once, as asked"),
+        }
+        Ok(())
+    });
+    log.flush();
+    // Threads that still wait in the kernel hold nothing that matters any more.
+    runtime.shutdown_background();
+    result
+}
+
+fn start_log(config: &Config) -> Result<log::Log, Error> {
+    let format = match config.log.format {
+        config::LogFormat::Auto => log::Format::Auto,
+        config::LogFormat::Text => log::Format::Text,
+        config::LogFormat::Json => log::Format::Json,
+    };
+    Ok(log::init(format, reload::level(config.log.level))?)
+}
+
+/// A running daemon.
+pub struct Running {
+    parts: Arc<Parts>,
+    readiness: Arc<Readiness>,
+    workers: Vec<Worker>,
+    listeners: JoinSet<()>,
+    /// Aborted when dropped.
+    background: JoinSet<()>,
+}
+
+/// What a reload changes.
+struct Parts {
+    config: Mutex<Config>,
+    front: Arc<Front>,
+    house: Arc<House>,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    log: Option<log::Log>,
+}
+
+/// Starts the daemon on the current runtime.
+///
+/// # Errors
+/// When a socket cannot be had, or an upstream is not there. Nothing is left running then.
+pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, Error> {
+    let config = &options.config;
+    let own: Vec<SocketAddr> =
+        config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
+    let metrics = Metrics::new();
+    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics));
+    let zones = upstreams.zones(config)?;
+    let store = Arc::new(Store::new(config.cache.max_bytes));
+    let sockets = bind(config, &own)?;
+    let mut admin = Vec::new();
+    for &address in &config.metrics {
+        admin.push((admin::bind(address, "metrics.listen")?, None));
+    }
+    let readiness = Readiness::new(Clock::System);
+    if let Some(address) = config.health {
+        admin.push((admin::bind(address, "health.listen")?, Some(Routes::Health(Arc::clone(&readiness)))));
+    }
+
+    let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
+    metrics::report(&metrics, Arc::clone(&store), upstreams.clone());
+    let acl = Acl::new(config.listen.allow_from.clone());
+    let front = Arc::new(Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()));
+    let house = House::new(Arc::clone(&front), connection_limits(config));
+    let mut workers = Vec::new();
+    for socket in sockets.udp {
+        workers.push(Worker::start(Arc::clone(&front), socket).map_err(system("a UDP worker"))?);
+    }
+    let mut listeners = JoinSet::new();
+    for listener in sockets.tcp {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(system("a TCP listener"))?;
+        listeners.spawn(Arc::clone(&house).serve(listener));
+    }
+    readiness.listeners(&own);
+    let mut background = JoinSet::new();
+    for (listener, routes) in admin {
+        let serving =
+            admin::serve(listener, routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics), admin::Limits::default());
+        background.spawn(async move {
+            let Err(error) = serving.await;
+            tracing::error!(%error, "cannot serve HTTP");
+        });
+    }
+    background.spawn(upstreams.clone().follow());
+    background.spawn(upstreams.clone().reach(readiness.register("upstream")));
+    let parts = Arc::new(Parts { config: Mutex::new(options.config), front, house, upstreams, metrics, log });
+    if let Some(source) = options.source {
+        let hangup = signal(SignalKind::hangup()).map_err(system("signal handling"))?;
+        background.spawn(reload::watch(Arc::clone(&parts), source, options.fingerprint, options.overrides, hangup));
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
+    Ok(Running { parts, readiness, workers, listeners, background })
+}
+
+impl Running {
+    /// Stops: takes nothing new, answers what has arrived, at most for five seconds.
+    pub async fn stop(mut self) {
+        self.readiness.register("lifecycle").set(false, "stopping");
+        self.parts.house.close();
+        self.workers.iter().for_each(Worker::retire);
+        let drained = async {
+            while self.listeners.join_next().await.is_some() {}
+            while !self.workers.iter().all(Worker::is_finished) || self.parts.front.resolver.in_flight() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            let in_flight = self.parts.front.resolver.in_flight();
+            let connections = self.parts.house.connections();
+            tracing::warn!(in_flight, connections, "not everything was answered in time");
+        }
+        self.background.shutdown().await;
+    }
+}
+
+impl Parts {
+    fn config(&self) -> Config {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The DNS sockets.
+struct Sockets {
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+}
+
+fn bind(config: &Config, addresses: &[SocketAddr]) -> Result<Sockets, Error> {
+    let workers = match config.listen.workers {
+        Workers::Auto => std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
+        Workers::Count(n) => usize::try_from(n).unwrap_or(1),
+    };
+    let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
+    for &address in addresses {
+        for _ in 0..workers {
+            sockets.udp.push(socket::udp(address).map_err(|e| cannot_bind(address, "udp", e))?);
+        }
+        sockets.tcp.push(socket::tcp(address).map_err(|e| cannot_bind(address, "tcp", e))?);
+    }
+    Ok(sockets)
+}
+
+fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> Error {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            let proto =
+                if proto == "udp" { crate::observe::queries::Proto::Udp } else { crate::observe::queries::Proto::Tcp };
+            let holder = crate::observe::holder::holder(proto, address);
+            let holder = holder.map_or_else(|| "another process".to_owned(), |who| who);
+            format!("; {holder} holds it: stop that, or change listen.addresses or listen.port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; no interface of this host has the address: add it, or change listen.addresses".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 take CAP_NET_BIND_SERVICE: grant it, or change listen.port".to_owned()
+        }
+        _ => String::new(),
+    };
+    Error::Bind { address, proto, source, hint }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        in_flight: config.limits.in_flight,
+        in_flight_per_client: config.limits.in_flight_per_client,
+        patience: config::limits::PATIENCE,
+    }
+}
+
+fn connection_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
+}

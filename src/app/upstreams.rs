@@ -1,0 +1,309 @@
+//! From `forward.to` to groups of servers, followed while the daemon runs.
+//!
+//! A zone whose `forward` stands unchanged over a reload keeps its group, and with it its connections. What `to` names
+//! indirectly is looked at again: a resolv.conf every second, host names every half minute (and every second while
+//! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
+
+use crate::admin::ready::Condition;
+use crate::cache::Ttls;
+use crate::config::{self, Config, Forward, Target, resolvconf};
+use crate::observe::metrics::Metrics;
+use crate::resolve::{Zone, Zones};
+use crate::upstream::{self, Exchange, Group, Server};
+use crate::wire::edns::OPT_LEN;
+use crate::wire::question::{CLASS_IN, Question, rtype};
+use crate::wire::reply;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Where the address of the Service `kube-dns-upstream` stands.
+const KUBE_DNS: &str = "KUBE_DNS_UPSTREAM_SERVICE_HOST";
+/// How often files are looked at, and names that have no address yet.
+const OFTEN: Duration = Duration::from_secs(1);
+/// How often names with addresses are looked up again.
+const SELDOM: Duration = Duration::from_secs(30);
+/// The host's own resolver configuration.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Why an upstream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The environment does not say where kube-dns is.
+    #[error(
+        "forward.to names kube-dns, but {KUBE_DNS} is {0}: create the Service kube-dns-upstream before this pod, \
+         or write its address"
+    )]
+    KubeDns(&'static str),
+}
+
+/// All groups. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Upstreams(Arc<Inner>);
+
+struct Inner {
+    /// Our own addresses, never used as upstreams.
+    own: Vec<SocketAddr>,
+    metrics: Arc<Metrics>,
+    groups: Mutex<Vec<Source>>,
+    names: Mutex<HashMap<String, Found>>,
+}
+
+/// A group and what it was made from.
+#[derive(Clone)]
+struct Source {
+    forward: Forward,
+    group: Arc<Group>,
+}
+
+/// The addresses of a host name.
+#[derive(Clone)]
+struct Found {
+    addresses: Vec<IpAddr>,
+    at: Instant,
+}
+
+impl Upstreams {
+    pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Upstreams {
+        Upstreams(Arc::new(Inner { own, metrics, groups: Mutex::default(), names: Mutex::default() }))
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The zones of `config`, with groups old and new; groups that it does not use any more are let go.
+    pub(super) fn zones(&self, config: &Config) -> Result<Zones, Error> {
+        let old = self.groups().clone();
+        let mut sources: Vec<Source> = Vec::new();
+        let mut zones = Vec::new();
+        for zone in &config.zones {
+            let known = sources.iter().chain(&old).find(|source| source.forward == zone.forward).cloned();
+            let source = match known {
+                Some(source) => source,
+                None => {
+                    let servers = self.servers_of(&zone.forward, true)?;
+                    let group = Arc::new(Group::new(options(&zone.forward), &servers));
+                    Source { forward: zone.forward.clone(), group }
+                }
+            };
+            for name in &zone.names {
+                let upstream = Arc::clone(&source.group) as Arc<dyn Exchange>;
+                let label = self.0.metrics.zones.intern(&label(name));
+                zones.push(Zone { name: wire_name(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
+            }
+            sources.push(source);
+        }
+        sources.dedup_by(|a, b| Arc::ptr_eq(&a.group, &b.group));
+        *self.groups() = sources;
+        Ok(Zones::new(zones))
+    }
+
+    /// Every server of every group, each address once.
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
+        let mut servers: Vec<Arc<Server>> = self.groups().iter().flat_map(|s| s.group.servers()).collect();
+        servers.sort_by_key(|s| s.address());
+        servers
+    }
+
+    /// The addresses that `forward.to` stands for now; what cannot be read or is not known yet is left out.
+    fn servers_of(&self, forward: &Forward, first: bool) -> Result<Vec<SocketAddr>, Error> {
+        let mut servers = Vec::new();
+        for target in &forward.to {
+            match target {
+                Target::Address(address) => servers.push(*address),
+                Target::KubeDns { port } => servers.push(SocketAddr::new(kube_dns()?, *port)),
+                Target::ResolvConf(path) => servers.extend(self.read(path, first)),
+                Target::Name { host, port } => {
+                    let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+                    let found = names.get(host).map(|found| found.addresses.clone()).unwrap_or_default();
+                    servers.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port)));
+                }
+            }
+        }
+        servers.retain(|server| !self.0.own.contains(server));
+        let mut seen = Vec::new();
+        servers.retain(|server| {
+            !seen.contains(server) && {
+                seen.push(*server);
+                true
+            }
+        });
+        Ok(servers)
+    }
+
+    /// The name servers in a resolv.conf; says what it passed over when it is read for the `first` time.
+    fn read(&self, path: &Path, first: bool) -> Vec<SocketAddr> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let found = resolvconf::name_servers(&text, &self.0.own);
+                if first {
+                    for why in &found.skipped {
+                        tracing::warn!(file = %path.display(), why, "a name server is not used");
+                    }
+                    if found.servers.is_empty() {
+                        tracing::warn!(file = %path.display(), "no name server can be used; queries for this zone fail until it names one");
+                    }
+                }
+                found.servers
+            }
+            Err(error) => {
+                if first {
+                    tracing::warn!(file = %path.display(), %error, "cannot read; queries for this zone fail until it can be");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Follows files and names for ever.
+    pub(super) async fn follow(self) {
+        let mut tick = tokio::time::interval(OFTEN);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let sources = self.groups().clone();
+            self.look_up(&sources).await;
+            for source in sources.iter().filter(|source| source.forward.to.iter().any(is_indirect)) {
+                let Ok(servers) = self.servers_of(&source.forward, false) else { continue };
+                let before: Vec<SocketAddr> = source.group.servers().iter().map(|s| s.address()).collect();
+                let (mut a, mut b) = (before.clone(), servers.clone());
+                a.sort();
+                b.sort();
+                // Nothing where there was something is more often a file being written than the truth.
+                if a != b && !servers.is_empty() {
+                    tracing::info!(?before, now = ?servers, "upstream addresses changed");
+                    source.group.set_servers(&servers);
+                }
+            }
+        }
+    }
+
+    /// Looks up the names that are due.
+    async fn look_up(&self, sources: &[Source]) {
+        let hosts = sources.iter().flat_map(|s| &s.forward.to).filter_map(|target| match target {
+            Target::Name { host, .. } => Some(host),
+            _ => None,
+        });
+        let now = Instant::now();
+        let due: Vec<&String> = {
+            let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+            hosts.filter(|h| names.get(*h).is_none_or(|found| now >= found.at + SELDOM)).collect()
+        };
+        if due.is_empty() {
+            return;
+        }
+        let Some(resolver) = self.host_resolver() else { return };
+        for host in due {
+            match resolver.lookup_ip(format!("{host}.")).await {
+                Ok(found) => {
+                    let addresses = found.iter().collect();
+                    let mut names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+                    names.insert(host.clone(), Found { addresses, at: now });
+                }
+                // The last known addresses go on being used.
+                Err(error) => tracing::debug!(host, %error, "cannot look up an upstream's name"),
+            }
+        }
+    }
+
+    /// A resolver that asks the host's name servers.
+    fn host_resolver(&self) -> Option<TokioResolver> {
+        let servers = self.read(&PathBuf::from(RESOLV_CONF), false);
+        let servers: Vec<NameServerConfig> = servers.iter().map(|s| NameServerConfig::udp_and_tcp(s.ip())).collect();
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        TokioResolver::builder_with_config(config, Default::default()).build().ok()
+    }
+
+    /// Asks each group in turn until one has answered, and says so: a daemon whose upstreams were never reached has
+    /// nothing to give.
+    pub(super) async fn reach(self, condition: Condition) {
+        condition.set(false, "no upstream has answered yet");
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let sources = self.groups().clone();
+            for source in sources {
+                let Some(question) = Question::new(&[0], rtype::NS, CLASS_IN) else { return };
+                let message = reply::upstream_query(question.as_bytes(), true, false, false);
+                let query = upstream::Query { message: &message, opt_len: OPT_LEN };
+                if let Ok(reply) = source.group.exchange(query, Instant::now() + OFTEN).await {
+                    condition.set(true, format!("{} answered", reply.server));
+                    // The condition lives as long as the daemon.
+                    return std::future::pending().await;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(OFTEN / 2);
+        }
+    }
+}
+
+fn is_indirect(target: &Target) -> bool {
+    matches!(target, Target::ResolvConf(_) | Target::Name { .. })
+}
+
+fn kube_dns() -> Result<IpAddr, Error> {
+    let value = std::env::var(KUBE_DNS).map_err(|_| Error::KubeDns("not set"))?;
+    value.parse().map_err(|_| Error::KubeDns("not an IP address"))
+}
+
+fn options(forward: &Forward) -> upstream::Options {
+    upstream::Options {
+        protocol: match forward.protocol {
+            config::Protocol::Tcp => upstream::Protocol::Tcp,
+            config::Protocol::Udp => upstream::Protocol::Udp,
+            config::Protocol::Auto => upstream::Protocol::Auto,
+        },
+        policy: match forward.policy {
+            config::Policy::LeastLoaded => upstream::Policy::LeastLoaded,
+            config::Policy::Random => upstream::Policy::Random,
+            config::Policy::RoundRobin => upstream::Policy::RoundRobin,
+            config::Policy::Sequential => upstream::Policy::Sequential,
+        },
+        timeout: forward.timeout,
+        max_connections: forward.max_connections,
+        ..upstream::Options::default()
+    }
+}
+
+fn ttls(ttls: &config::Ttls) -> Ttls {
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    Ttls {
+        positive: (seconds(ttls.positive_min), seconds(ttls.positive_max)),
+        negative: (seconds(ttls.negative_min), seconds(ttls.negative_max)),
+        failure: ttls.failure,
+    }
+}
+
+/// A zone as metrics name it: absolute, with its dot, as CoreDNS writes it.
+fn label(name: &str) -> String {
+    if name == "." { name.to_owned() } else { format!("{name}.") }
+}
+
+/// A validated name as it is on the wire.
+fn wire_name(name: &str) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    wire
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_labels_and_wire_names() {
+        assert_eq!((label("."), label("cluster.local")), (".".to_owned(), "cluster.local.".to_owned()));
+        assert_eq!(wire_name("."), [0]);
+        assert_eq!(wire_name("a.bc"), b"\x01a\x02bc\x00");
+    }
+}
