@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
 
 fn check(path: Option<&Path>) -> Report {
     match config::load(path, &config::Overrides::default()) {
-        Ok(loaded) => Report { problems: Vec::new(), warnings: loaded.warnings },
+        Ok(loaded) => Report { problems: Vec::new(), warnings: loaded.warnings.0 },
         Err(problems) => Report { problems: problems.0, warnings: Vec::new() },
     }
 }

@@ -23,11 +23,12 @@ pub struct Args {
 
 /// Runs the daemon; returns when it has been stopped.
 pub fn run(args: Args) -> Result<Outcome, Error> {
-    let overrides = config::Overrides { listen: args.listen, upstream: args.upstream };
+    let texts = |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect();
+    let overrides = config::Overrides { listen: texts(&args.listen), upstream: texts(&args.upstream) };
     let loaded = config::load(args.config.as_deref(), &overrides)?;
-    for warning in &loaded.warnings {
+    for warning in &loaded.warnings.0 {
         output::warn(&warning.to_string());
     }
-    app::run(app::Options { config: loaded.config, config_path: args.config, overrides })?;
+    app::run(app::Options { config: loaded.config, config_path: loaded.source, overrides })?;
     Ok(Outcome::Success)
 }

@@ -94,9 +94,9 @@ async fn demonstrate(args: Args, runtime: &tokio::runtime::Handle) -> Result<Out
     // Before anything is printed: whoever reads the guide may stop the demo at once.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-    let overrides = config::Overrides::default();
-    let loaded = config::parse(&plan.config_text(), &overrides)?;
-    let running = app::start(app::Options { config: loaded.config, config_path: None, overrides }, runtime)?;
+    let config = config::load_str("demo", &plan.config_text())?.config;
+    let options = app::Options { config, config_path: None, overrides: config::Overrides::default() };
+    let running = app::start(options, runtime)?;
     output::print(&guide::text(&plan, &program(), Style::of_stdout()))?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -151,6 +151,6 @@ metrics: { listen: [\"127.0.0.1:9253\"] }
 health: { listen: \"127.0.0.1:8080\" }
 ";
         assert_eq!(plan.config_text(), expected);
-        assert!(config::parse(&plan.config_text(), &config::Overrides::default()).is_ok());
+        assert!(config::load_str("demo", &plan.config_text()).is_ok());
     }
 }

@@ -177,7 +177,9 @@ fn question(name: &Name, rtype: RecordType, dnssec: bool) -> Message {
 /// Where the daemon on this host listens, by its configuration.
 fn default_server(path: Option<&Path>) -> Result<SocketAddr, CliError> {
     let loaded = config::load(path, &config::Overrides::default())?;
-    loaded.config.listen.first().copied().ok_or(CliError::Query(Error::NoServer))
+    let listen = loaded.config.listen;
+    let first = listen.addresses.first().ok_or(Error::NoServer)?;
+    Ok(SocketAddr::new(*first, listen.port))
 }
 
 fn name_or_address(text: &str) -> Result<Name, String> {
