@@ -51,7 +51,7 @@ def tool(name):
     path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
     if not path:
         raise Failure(f"{name} is not installed: apt-get install {PACKAGES[name]}"
-                      + (f", or leave it out with --peers" if name in ("unbound", "dnsdist", "kresd") else ""))
+                      + (", or leave it out with --peers" if name in ("unbound", "dnsdist", "kresd") else ""))
     return path
 
 
@@ -217,16 +217,19 @@ zone:
             return Server("subject", self.args.subject.split(), self.args.address)
         if not os.access(self.args.nodens, os.X_OK):
             raise Failure(f"{self.args.nodens} is not there: cargo build --release, or name it with --nodens")
+        self.configure("64Mi")
+        return Server("nodens", [os.path.abspath(self.args.nodens), "serve", "--config", f"{self.work}/nodens.yaml"],
+                      "127.0.0.2", "64 MiB cache (memory: 256)")
+
+    def configure(self, size):
         write(f"{self.work}/nodens.yaml", f"""listen: {{ addresses: [127.0.0.2], port: {PORT} }}
-cache: {{ maxBytes: 64Mi, positive: {{ maxTtl: 300s }}, negative: {{ maxTtl: 300s }} }}
+cache: {{ maxBytes: {size}, positive: {{ maxTtl: 300s }}, negative: {{ maxTtl: 300s }} }}
 zones:
   - match: [.]
     forward: {{ to: ["{UPSTREAM[0]}:{UPSTREAM[1]}"], protocol: tcp }}
 metrics: {{ listen: ["127.0.0.2:9253"] }}
 health: {{ listen: "127.0.0.2:8080" }}
 """)
-        return Server("nodens", [os.path.abspath(self.args.nodens), "serve", "--config", f"{self.work}/nodens.yaml"],
-                      "127.0.0.2", "64 MiB cache")
 
     def peer_echo(self):
         subprocess.run([tool("gcc"), "-O2", "-o", f"{self.work}/echo", f"{HERE}/echo.c"], check=True, timeout=60)
@@ -313,7 +316,7 @@ policy.add(policy.all(policy.FORWARD({{'{UPSTREAM[0]}@{UPSTREAM[1]}'}})))
             for _ in range(2):  # the second pass asks again for what the first one lost
                 seen = self.load(server, "memory", 60, "-n", 1, "-q", 50)
             after = server.resident()
-            return (after - before) * 1048576 / ENTRIES, {"idle MiB": before, "full MiB": after}
+            return (after - before) * 1048576 / ENTRIES, {"idle MiB": before, "full MiB": after, "% held": self.held(server)}
         if mode == "flood":
             idle = server.resident()
             seen = self.load(server, "flood", 180, "-n", 1, "-q", 100, "-c", 20)
@@ -332,6 +335,15 @@ policy.add(policy.all(policy.FORWARD({{'{UPSTREAM[0]}@{UPSTREAM[1]}'}})))
         spent = server.cpu_seconds() - before
         return 1e6 * spent / seen["done"], {"q/s": seen["qps"], "us latency": seen["latency"], "lost": seen["lost"],
                                            "MiB": server.resident()}
+
+    def held(self, server):
+        """How many of a hundred names of `memory` it can answer while the upstream is silent."""
+        os.kill(self.upstream.pid, signal.SIGSTOP)
+        try:
+            names = range(0, ENTRIES, ENTRIES // 100)
+            return sum(ask(server.ip, f"m{i}.mem.svc.cluster.local", 0.05) is not None for i in names)
+        finally:
+            os.kill(self.upstream.pid, signal.SIGCONT)
 
     def confine(self, server):
         """Puts all threads of the server into a control group with the quota, version 1 or 2."""
@@ -359,6 +371,7 @@ policy.add(policy.all(policy.FORWARD({{'{UPSTREAM[0]}@{UPSTREAM[1]}'}})))
         """All rounds of one mode, then its table."""
         servers = [s for s in servers if METRIC[mode][3] or s.name != "echo"]
         rounds = 1 if mode in ("memory", "flood") else self.args.rounds
+        self.configure("256Mi" if mode == "memory" else "64Mi")
         figures = {s.name: [] for s in servers}
         for number in range(rounds):
             turn = number % len(servers)
@@ -400,16 +413,19 @@ def table(mode, servers, figures):
 
 
 def arguments():
+    target = os.environ.get("CARGO_TARGET_DIR", f"{HERE}/../target")
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--modes", default="hits,tcp,miss", help="comma-separated, or all (default: %(default)s)")
     ap.add_argument("--peers", default="echo,unbound,dnsdist,kresd", help="comma-separated (default: %(default)s)")
     ap.add_argument("--rounds", type=int, default=3, help="default: %(default)s; memory and flood are run once")
     ap.add_argument("--seconds", type=int, default=6, help="of load per measurement (default: %(default)s)")
     ap.add_argument("--quota", type=int, default=100, help="thousandths of a CPU, for quota (default: %(default)s)")
-    ap.add_argument("--nodens", default=f"{HERE}/../target/release/nodens", help="the binary")
+    ap.add_argument("--nodens", default=f"{target}/release/nodens",
+                    help="the binary (default: that of cargo build --release)")
     ap.add_argument("--subject", help=f"another command to measure instead; it must forward cluster.local to "
                                       f"{UPSTREAM[0]}:{UPSTREAM[1]} and stay in the foreground")
     ap.add_argument("--address", default="127.0.0.2", help=f"where --subject answers, port {PORT}")
+    ap.add_argument("--check", action="store_true", help="say whether all that is needed is there, and stop")
     args = ap.parse_args()
     args.modes = MODES if args.modes == "all" else args.modes.split(",")
     args.peers = [peer for peer in args.peers.split(",") if peer]
@@ -429,6 +445,10 @@ def main():
     try:
         bench = Bench(args)
         servers = bench.servers()
+        tool("nsd")
+        if args.check:
+            print("all that is needed is there")
+            return 0
         runs = sum(1 if m in ("memory", "flood") else args.rounds for m in args.modes) * len(servers)
         print(f"{runs} measurements, some {runs * (args.seconds + 5) // 60 + 1} minutes", flush=True)
         bench.prepare()
