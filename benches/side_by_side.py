@@ -69,7 +69,8 @@ class Server:
             os.sched_setaffinity(0, cpus)  # the child inherits it
             try:
                 begin = time.perf_counter()
-                self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=work)
+                self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=work,
+                                                start_new_session=True)
             finally:
                 os.sched_setaffinity(0, mine)
         while not (ask(self.ip, "svc-1.ns-1.svc.cluster.local", 0.002)):
@@ -79,13 +80,8 @@ class Server:
         return time.perf_counter() - begin
 
     def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(8)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        if self.process:
+            stop(self.process)
 
     def pids(self):
         """The process and all its descendants."""
@@ -110,6 +106,21 @@ class Server:
             with open(f"/proc/{pid}/status") as f:
                 total += sum(int(line.split()[1]) for line in f if line.startswith(field + ":"))
         return total / 1024
+
+
+def stop(process):
+    """Ends a process that leads a session of its own, and whatever it has started."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(8)
+        except subprocess.TimeoutExpired:
+            pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
 
 
 def stat(pid):
@@ -153,9 +164,8 @@ class Bench:
     def close(self):
         if self.current:
             self.current.stop()
-        if self.upstream and self.upstream.poll() is None:
-            self.upstream.kill()
-            self.upstream.wait()
+        if self.upstream:
+            stop(self.upstream)
         if self.group:
             try:
                 os.rmdir(self.group)
@@ -196,7 +206,8 @@ zone:
         if ask(*UPSTREAM[:1], "cluster.local", 0.1, UPSTREAM[1]):
             raise Failure(f"something answers on {UPSTREAM[0]}:{UPSTREAM[1]} already")
         with open(f"{self.work}/nsd.log", "w") as log:
-            self.upstream = subprocess.Popen([tool("nsd"), "-d", "-c", f"{self.work}/nsd.conf"], stdout=log, stderr=log)
+            self.upstream = subprocess.Popen([tool("nsd"), "-d", "-c", f"{self.work}/nsd.conf"], stdout=log, stderr=log,
+                                             start_new_session=True)
         os.sched_setaffinity(self.upstream.pid, self.upstream_cpu)
         deadline = time.monotonic() + 15
         while not ask(UPSTREAM[0], "svc-1.ns-1.svc.cluster.local", 0.1, UPSTREAM[1]):
