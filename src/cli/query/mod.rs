@@ -178,13 +178,8 @@ fn question(name: &Name, rtype: RecordType, dnssec: bool) -> Message {
 fn default_server(path: Option<&Path>) -> Result<SocketAddr, CliError> {
     let loaded = config::load(path, &config::Overrides::default())?;
     let listen = loaded.config.listen;
-<<<<<<< HEAD
     let first = listen.addresses.first().map(|&ip| SocketAddr::new(ip, listen.port));
     first.ok_or(CliError::Query(Error::NoServer))
-=======
-    let first = listen.addresses.first().ok_or(Error::NoServer)?;
-    Ok(SocketAddr::new(*first, listen.port))
->>>>>>> cli
 }
 
 fn name_or_address(text: &str) -> Result<Name, String> {
