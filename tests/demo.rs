@@ -29,7 +29,6 @@ fn get(address: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-#[ignore = "the server is not hooked up to the command line yet"]
 fn the_second_answer_comes_from_the_cache() {
     let demo = Demo::start();
     let first = explained(&demo, "web.shop.svc.cluster.local");
@@ -50,7 +49,6 @@ fn the_second_answer_comes_from_the_cache() {
 }
 
 #[test]
-#[ignore = "the server is not hooked up to the command line yet"]
 fn thirty_addresses_need_tcp_or_edns() {
     let demo = Demo::start();
     let asked = query("cells.shop.svc.cluster.local.", RecordType::A).to_vec().unwrap();
@@ -62,7 +60,6 @@ fn thirty_addresses_need_tcp_or_edns() {
 }
 
 #[test]
-#[ignore = "the server is not hooked up to the command line yet"]
 fn every_command_of_the_guide_works() {
     let demo = Demo::start();
     let commands: Vec<&str> = demo.guide.iter().filter_map(|line| line.strip_prefix("    ")).collect();

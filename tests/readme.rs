@@ -91,7 +91,6 @@ fn commands_that_need_no_server_work_as_shown() {
 }
 
 #[test]
-#[ignore = "the server is not hooked up to the command line yet"]
 fn commands_for_the_demo_work_as_shown() {
     let demo = Demo::start();
     for line in of(Runner::WithDemo) {

@@ -8,6 +8,7 @@
 
 pub mod demo;
 pub mod process;
+pub mod server;
 pub mod upstream;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
