@@ -274,7 +274,7 @@ fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> E
             let proto =
                 if proto == "udp" { crate::observe::queries::Proto::Udp } else { crate::observe::queries::Proto::Tcp };
             let holder = crate::observe::holder::holder(proto, address);
-            let holder = holder.map_or_else(|| "another process".to_owned(), |who| who);
+            let holder = holder.unwrap_or_else(|| "another process".to_owned());
             format!("; {holder} holds it: stop that, or change listen.addresses or listen.port")
         }
         io::ErrorKind::AddrNotAvailable => {
