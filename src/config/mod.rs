@@ -1,1 +1,142 @@
-//! placeholder
+//! The configuration: file → typed → validated. What leaves this module is a [`Config`]: plain values, every
+//! default filled in, every rule checked, nothing of YAML left.
+//!
+//! `tree` reads the text, `shape` checks it against the schema of `file`, `check` resolves and validates, `load`
+//! joins them with the command line. Nothing here opens a socket or looks up a name.
+
+mod address;
+mod check;
+mod file;
+mod later;
+pub mod limits;
+mod load;
+mod problem;
+pub mod reload;
+pub mod resolvconf;
+mod shape;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use address::Target;
+pub use file::{LogFormat, LogLevel, Policy, Protocol, schema};
+pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
+pub use problem::{Problem, Problems};
+pub use text::Workers;
+
+/// A valid configuration, complete with defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where queries are taken.
+    pub listen: Listen,
+    /// The cache.
+    pub cache: Cache,
+    /// Who is asked for which names; at least one, no name in two of them.
+    pub zones: Vec<Zone>,
+    /// How much work is taken on at once.
+    pub limits: Limits,
+    /// Where metrics are served; may be empty.
+    pub metrics: Vec<SocketAddr>,
+    /// Where health checks are answered.
+    pub health: Option<SocketAddr>,
+    /// What is logged.
+    pub log: Log,
+    /// The domain of the cluster, written like [`Zone::names`].
+    pub cluster_domain: String,
+}
+
+/// Where queries are taken, over UDP and TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Exact addresses, at least one, no wildcard.
+    pub addresses: Vec<IpAddr>,
+    /// The port on all of them.
+    pub port: u16,
+    /// UDP workers.
+    pub workers: Workers,
+    /// Networks that may ask; empty for everyone.
+    pub allow_from: Vec<IpNet>,
+}
+
+/// The cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Memory for cached answers, in bytes.
+    pub max_bytes: u64,
+}
+
+/// Bounds of the lifetimes of answers; no minimum is above its maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttls {
+    /// Shortest lifetime of an answer with data.
+    pub positive_min: Duration,
+    /// Longest lifetime of an answer with data.
+    pub positive_max: Duration,
+    /// Shortest lifetime of NXDOMAIN and NODATA.
+    pub negative_min: Duration,
+    /// Longest lifetime of NXDOMAIN and NODATA.
+    pub negative_max: Duration,
+    /// How long a failure is remembered.
+    pub failure: Duration,
+}
+
+/// Who is asked for the names at and below some domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// Absolute names, lower-case, without the trailing dot; the root is `.`. At least one.
+    pub names: Vec<String>,
+    /// Whom to ask and how.
+    pub forward: Forward,
+    /// Lifetimes: the zone's own over the global ones.
+    pub ttls: Ttls,
+}
+
+/// Whom to ask and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The servers, at least one, in the order written.
+    pub to: Vec<Target>,
+    /// How they are spoken to.
+    pub protocol: Protocol,
+    /// Which is asked first.
+    pub policy: Policy,
+    /// How long one attempt at one server may take.
+    pub timeout: Duration,
+    /// Most TCP connections to each server.
+    pub max_connections: usize,
+}
+
+/// How much work is taken on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Questions waiting for an upstream.
+    pub in_flight: usize,
+    /// The same for one client; no more than `in_flight`.
+    pub in_flight_per_client: usize,
+    /// Open TCP connections of clients.
+    pub tcp_connections: usize,
+    /// The same for one client; no more than `tcp_connections`.
+    pub tcp_connections_per_client: usize,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// The least important that is logged.
+    pub level: LogLevel,
+}
+
+impl Default for Config {
+    /// What holds without a file and without arguments.
+    fn default() -> Config {
+        check::defaults()
+    }
+}

@@ -1,0 +1,174 @@
+//! Domain names, IP addresses, networks and upstreams, as they are written in the configuration.
+//!
+//! Only the writing is judged here: whether a name exists or an address is ours shows elsewhere.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::config::limits;
+use crate::config::problem::{hint, quoted};
+use crate::config::text::Form;
+
+/// An absolute domain name in lower case: no trailing dot, the root is `.`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name(pub(super) String);
+
+impl Form for Name {
+    const FORMAT: &'static str = "domain-name";
+
+    fn read(text: &str) -> Result<Name, String> {
+        let no = |why: &str| Err(format!("{} is not a domain name: {why}", quoted(text)));
+        if text == "." {
+            return Ok(Name(".".into()));
+        }
+        if text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok() {
+            return no("for reverse lookups write the zone, such as 10.in-addr.arpa");
+        }
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() {
+            return no("it is empty; the root is \".\"");
+        }
+        // One length octet a label and the root's: 255 octets on the wire are 253 characters (RFC 1035, 2.3.4).
+        if name.len() > 253 {
+            return no("longer than 255 octets");
+        }
+        if name.split('.').any(|label| label == "*") {
+            return no("a zone covers all names below it already; leave the \"*.\" out");
+        }
+        for label in name.split('.') {
+            match label.len() {
+                0 => return no("it has an empty label"),
+                1..=63 => {}
+                _ => return no("a label is longer than 63 octets"),
+            }
+            if !label.is_ascii() {
+                return no("write non-ASCII names in their xn-- form");
+            }
+            if let Some(c) = label.chars().find(|c| !c.is_ascii_alphanumeric() && !"-_/".contains(*c)) {
+                return no(&format!("{c:?} cannot stand in it"));
+            }
+        }
+        Ok(Name(name.to_ascii_lowercase()))
+    }
+}
+
+/// Whom to ask: one entry of `forward.to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A server by address.
+    Address(SocketAddr),
+    /// A server by name, looked up and followed.
+    Name {
+        /// The host name, lower-case, no trailing dot.
+        host: String,
+        /// The server's port.
+        port: u16,
+    },
+    /// The name servers listed in a file like `/etc/resolv.conf`, followed when it changes.
+    ResolvConf(PathBuf),
+    /// The address in the environment variable `KUBE_DNS_UPSTREAM_SERVICE_HOST`.
+    KubeDns {
+        /// The server's port.
+        port: u16,
+    },
+}
+
+impl Form for Target {
+    const FORMAT: &'static str = "upstream";
+
+    fn read(text: &str) -> Result<Target, String> {
+        let no = |why: &str| Err(format!("{} is not an upstream: {why}", quoted(text)));
+        if let Some((scheme, _)) = text.split_once("://") {
+            return match scheme.to_ascii_lowercase().as_str() {
+                "tls" | "https" | "quic" => Err(format!("{scheme}:// upstreams are not supported yet")),
+                _ => no("write an address, a name, a path or kube-dns, without a scheme"),
+            };
+        }
+        if text.starts_with('/') {
+            return Ok(Target::ResolvConf(PathBuf::from(text)));
+        }
+        if let Some(address) = address_and_port(text, limits::UPSTREAM_PORT) {
+            if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+                return no("nobody can answer there");
+            }
+            return Ok(Target::Address(address));
+        }
+        let (host, port) = match text.rsplit_once(':') {
+            None => (text, limits::UPSTREAM_PORT),
+            Some((host, port)) => match port.parse() {
+                Ok(port) if port != 0 => (host, port),
+                _ => return no("the port must be between 1 and 65535"),
+            },
+        };
+        if host == "kube-dns" {
+            return Ok(Target::KubeDns { port });
+        }
+        if host.ends_with(|c: char| c.is_ascii_digit()) && !host.contains(|c: char| c.is_ascii_alphabetic()) {
+            return no("it looks like an IP address, but is none");
+        }
+        match Name::read(host) {
+            Ok(Name(name)) if name != "." => {
+                let near = hint(&name, ["kube-dns"]);
+                match name.contains('.') || !near.contains("did you mean") {
+                    true => Ok(Target::Name { host: name, port }),
+                    false => Err(format!("{} is not an upstream{near}", quoted(text))),
+                }
+            }
+            _ => no("write an address, a name, a path or kube-dns"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Address(address) => write!(f, "{address}"),
+            Target::Name { host, port } => write!(f, "{host}:{port}"),
+            Target::ResolvConf(path) => write!(f, "{}", path.display()),
+            Target::KubeDns { port } => write!(f, "kube-dns:{port}"),
+        }
+    }
+}
+
+impl Form for IpAddr {
+    const FORMAT: &'static str = "ip-address";
+
+    fn read(text: &str) -> Result<IpAddr, String> {
+        text.parse().map_err(|_| format!("{} is not an IP address, such as 169.254.20.10 or fd00::a", quoted(text)))
+    }
+}
+
+impl Form for SocketAddr {
+    const FORMAT: &'static str = "ip-address:port";
+
+    fn read(text: &str) -> Result<SocketAddr, String> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(address),
+            _ => Err(format!("{} is not ADDRESS:PORT, such as 0.0.0.0:9253 or [::1]:8080", quoted(text))),
+        }
+    }
+}
+
+impl Form for IpNet {
+    const FORMAT: &'static str = "network";
+
+    fn read(text: &str) -> Result<IpNet, String> {
+        let one = |address: IpAddr| IpNet::from(address);
+        let network = text.parse::<IpNet>().ok().or_else(|| text.parse().ok().map(one));
+        let network = network.ok_or_else(|| format!("{} is not a network, such as 10.0.0.0/8", quoted(text)))?;
+        match network.trunc() {
+            whole if whole == network => Ok(network),
+            whole => Err(format!("{} has host bits set; did you mean \"{whole}\"?", quoted(text))),
+        }
+    }
+}
+
+/// Reads `ADDR`, `ADDR:PORT` or `[V6]:PORT`; IPv6 needs no brackets when there is no port.
+pub(super) fn address_and_port(text: &str, port: u16) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let without = bare.parse().ok().map(|ip| SocketAddr::new(ip, port));
+    without.or_else(|| text.parse().ok())
+}

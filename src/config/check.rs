@@ -1,0 +1,372 @@
+//! The file's values to a [`Config`]: defaults, ranges, and the rules that no single key can break alone.
+//!
+//! Every rule is tried whatever others say. A rule keeps silent about keys that the schema check has already found
+//! fault with, since it would judge values that are not what was written.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::config::address::Target;
+use crate::config::file::{self, File, Protocol};
+use crate::config::limits::{self, Limit};
+use crate::config::problem::Problems;
+use crate::config::shape::{Origins, is_within};
+use crate::config::text::{Size, Span, Text, Workers};
+use crate::config::{Cache, Config, Forward, Limits, Listen, Log, Ttls, Zone};
+
+/// The configuration of an empty file.
+pub(super) fn defaults() -> Config {
+    check(&File::default(), &Origins::default(), &mut Problems::default(), &mut Problems::default())
+}
+
+/// Resolves `file`. Problems and warnings are added to those given; with any problem the result means nothing.
+pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, warnings: &mut Problems) -> Config {
+    let suspect = problems.0.iter().map(|p| p.key.clone()).collect();
+    let mut check = Check { origins, suspect, problems, warnings };
+    let listen = check.listen(&file.listen);
+    let global = check.ttls(GLOBAL_TTLS, &file.cache.positive, &file.cache.negative, &file.cache.failure_ttl, "cache");
+    let cluster_domain = check.cluster_domain(&file.kubernetes);
+    let metrics = check.metrics(&file.metrics);
+    let health = check.health(&file.health, &listen);
+    let config = Config {
+        cache: Cache { max_bytes: check.max_bytes(&file.cache) },
+        zones: match &file.zones {
+            Some(zones) => check.zones(zones, global),
+            None => default_zones(&cluster_domain, global),
+        },
+        limits: check.limits(&file.limits),
+        metrics,
+        health: Some(health),
+        log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
+        cluster_domain,
+        listen,
+    };
+    check.ports(&config);
+    check.loops(&config);
+    config
+}
+
+const GLOBAL_TTLS: Ttls = Ttls {
+    positive_min: limits::MIN_TTL.default,
+    positive_max: limits::POSITIVE_MAX_TTL.default,
+    negative_min: limits::MIN_TTL.default,
+    negative_max: limits::NEGATIVE_MAX_TTL.default,
+    failure: limits::FAILURE_TTL.default,
+};
+
+/// The cluster's own names by kube-dns, all else by the node's servers.
+fn default_zones(cluster_domain: &str, ttls: Ttls) -> Vec<Zone> {
+    let zone = |names: &[&str], to: Target| Zone {
+        names: names.iter().map(|&n| n.to_owned()).collect(),
+        forward: Forward {
+            to: vec![to],
+            protocol: Protocol::default(),
+            policy: file::Policy::default(),
+            timeout: limits::TIMEOUT.default,
+            max_connections: count(None, limits::MAX_CONNECTIONS),
+        },
+        ttls,
+    };
+    vec![
+        zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
+        zone(&["."], Target::ResolvConf("/etc/resolv.conf".into())),
+    ]
+}
+
+struct Check<'a> {
+    origins: &'a Origins,
+    /// Keys that the schema check found fault with.
+    suspect: Vec<String>,
+    problems: &'a mut Problems,
+    warnings: &'a mut Problems,
+}
+
+impl Check<'_> {
+    fn listen(&mut self, given: &file::Listen) -> Listen {
+        let mut addresses: Vec<IpAddr> = match &given.addresses {
+            None => vec![limits::LISTEN_ADDRESS.into()],
+            Some(list) => list.iter().map(|text| text.0).collect(),
+        };
+        const KEY: &str = "listen.addresses";
+        self.at_most(&mut addresses, limits::MAX_LISTEN, KEY);
+        self.unique(&addresses, KEY);
+        if addresses.is_empty() {
+            self.problem(KEY, "an empty list: nobody could ask");
+        }
+        for (i, address) in addresses.iter().enumerate() {
+            let why = match address {
+                a if a.is_unspecified() => {
+                    "is a wildcard: anybody who reaches the node could ask; write exact addresses"
+                }
+                a if a.is_multicast() => "is a multicast address; queries come to a unicast one",
+                IpAddr::V4(a) if a.is_broadcast() => "is the broadcast address; queries come to a unicast one",
+                IpAddr::V6(a) if a.is_unicast_link_local() => {
+                    "is link-local and would need an interface's name; use a unique local address (fd00::/8)"
+                }
+                _ => continue,
+            };
+            self.problem(&format!("{KEY}[{i}]"), format!("{address} {why}"));
+        }
+        let workers = given.workers.as_ref().map_or(Workers::Auto, |text| text.0);
+        if let Workers::Count(n) = workers {
+            self.within(n, limits::WORKERS, |n| n.to_string(), "listen.workers");
+        }
+        let mut allow_from: Vec<_> = given.allow_from.iter().flatten().map(|text| text.0).collect();
+        if given.allow_from.is_some() && allow_from.is_empty() {
+            self.problem("listen.allowFrom", "an empty list: nobody could ask; leave the key out to allow everyone");
+        }
+        self.at_most(&mut allow_from, limits::MAX_NETWORKS, "listen.allowFrom");
+        let everyone = |v4: bool| allow_from.iter().any(|n| n.prefix_len() == 0 && n.addr().is_ipv4() == v4);
+        if everyone(true) && everyone(false) {
+            allow_from.clear();
+        }
+        let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
+        Listen { addresses, port, workers, allow_from }
+    }
+
+    fn max_bytes(&mut self, given: &file::Cache) -> u64 {
+        let bytes = given.max_bytes.as_ref().map_or(limits::MAX_BYTES.default, |text| text.0.0);
+        self.within(bytes, limits::MAX_BYTES, |n| Size(*n).to_string(), "cache.maxBytes");
+        bytes
+    }
+
+    /// Lifetimes written under `key` over those of `base`.
+    fn ttls(
+        &mut self,
+        base: Ttls,
+        positive: &file::TtlRange,
+        negative: &file::TtlRange,
+        failure: &Option<Text<Span>>,
+        key: &str,
+    ) -> Ttls {
+        let at = |name: &str| format!("{key}.{name}");
+        let ttls = Ttls {
+            positive_min: self.span(&positive.min_ttl, limits::MIN_TTL, base.positive_min, &at("positive.minTtl")),
+            positive_max: self.span(
+                &positive.max_ttl,
+                limits::POSITIVE_MAX_TTL,
+                base.positive_max,
+                &at("positive.maxTtl"),
+            ),
+            negative_min: self.span(&negative.min_ttl, limits::MIN_TTL, base.negative_min, &at("negative.minTtl")),
+            negative_max: self.span(
+                &negative.max_ttl,
+                limits::NEGATIVE_MAX_TTL,
+                base.negative_max,
+                &at("negative.maxTtl"),
+            ),
+            failure: self.span(failure, limits::FAILURE_TTL, base.failure, &at("failureTtl")),
+        };
+        let ordered = [
+            (positive, "positive", ttls.positive_min, ttls.positive_max),
+            (negative, "negative", ttls.negative_min, ttls.negative_max),
+        ];
+        for (given, name, min, max) in ordered {
+            // The global pair is judged where it stands, not again in every zone.
+            if min > max && (given.min_ttl.is_some() || given.max_ttl.is_some()) {
+                let (min, max) = (Span(min), Span(max));
+                self.problem(&at(name), format!("minTtl {min} is above maxTtl {max}"));
+            }
+        }
+        ttls
+    }
+
+    fn zones(&mut self, given: &[file::Zone], global: Ttls) -> Vec<Zone> {
+        if given.is_empty() {
+            self.problem("zones", "no zones: every name would be refused; leave the key out for the default ones");
+        }
+        let mut given: Vec<&file::Zone> = given.iter().collect();
+        self.at_most(&mut given, limits::MAX_ZONES, "zones");
+        let mut taken: HashMap<String, String> = HashMap::new();
+        let mut zones = Vec::new();
+        for (i, zone) in given.iter().enumerate() {
+            let key = format!("zones[{i}]");
+            let names: Vec<String> = zone.r#match.iter().flatten().map(|text| text.0.0.clone()).collect();
+            if zone.r#match.is_some() && names.is_empty() {
+                self.problem(&format!("{key}.match"), "an empty list: the zone would match nothing");
+            }
+            for (n, name) in names.iter().enumerate() {
+                let at = format!("{key}.match[{n}]");
+                if let Some(first) = taken.get(name) {
+                    let line = self.origins.line(first).map(|l| format!(", line {l}")).unwrap_or_default();
+                    self.problem(&at, format!("\"{name}\" is matched already ({first}{line})"));
+                } else {
+                    taken.insert(name.clone(), at);
+                }
+            }
+            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let cache = &zone.cache;
+            let at = format!("{key}.cache");
+            let ttls = self.ttls(global, &cache.positive, &cache.negative, &cache.failure_ttl, &at);
+            zones.push(Zone { names, forward, ttls });
+        }
+        if taken.len() > limits::MAX_NAMES {
+            self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
+        }
+        if !given.is_empty() && !taken.contains_key(".") && !self.is_suspect("zones") {
+            let message = "no zone matches \".\": names outside these zones will be refused";
+            self.warnings.push(self.origins.problem("zones", message));
+        }
+        zones
+    }
+
+    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
+        let nothing = file::Forward::default();
+        let forward = given.unwrap_or(&nothing);
+        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
+        let at = format!("{key}.to");
+        if forward.to.is_some() && to.is_empty() {
+            self.problem(&at, "an empty list: nobody would be asked");
+        }
+        self.at_most(&mut to, limits::MAX_SERVERS, &at);
+        self.unique(&to, &at);
+        let at = format!("{key}.timeout");
+        Forward {
+            to,
+            protocol: forward.protocol.unwrap_or_default(),
+            policy: forward.policy.unwrap_or_default(),
+            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
+            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
+        }
+    }
+
+    fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
+        let name = given.cluster_domain.as_ref().map_or(limits::CLUSTER_DOMAIN, |text| &text.0.0);
+        if name == "." {
+            self.problem("kubernetes.clusterDomain", "the root cannot be the cluster's domain");
+        }
+        name.to_owned()
+    }
+
+    fn limits(&mut self, given: &file::Limits) -> Limits {
+        let mut pair = |all, one: Option<u64>, limit_all, limit_one: Limit<u64>, keys: (&str, &str)| {
+            let all = count(all, limit_all);
+            if one.is_some_and(|one| one > all as u64) {
+                self.problem(keys.1, format!("{} is more than {}, {all}", count(one, limit_one), keys.0));
+            }
+            (all, count(one, limit_one).min(all))
+        };
+        let (in_flight, in_flight_per_client) = pair(
+            given.in_flight,
+            given.in_flight_per_client,
+            limits::IN_FLIGHT,
+            limits::IN_FLIGHT_PER_CLIENT,
+            ("limits.inFlight", "limits.inFlightPerClient"),
+        );
+        let (tcp_connections, tcp_connections_per_client) = pair(
+            given.tcp_connections,
+            given.tcp_connections_per_client,
+            limits::TCP_CONNECTIONS,
+            limits::TCP_CONNECTIONS_PER_CLIENT,
+            ("limits.tcpConnections", "limits.tcpConnectionsPerClient"),
+        );
+        Limits { in_flight, in_flight_per_client, tcp_connections, tcp_connections_per_client }
+    }
+
+    fn metrics(&mut self, given: &file::Metrics) -> Vec<SocketAddr> {
+        let mut addresses = match &given.listen {
+            Some(list) => list.iter().map(|text| text.0).collect(),
+            None => vec![limits::METRICS_ADDRESS],
+        };
+        self.at_most(&mut addresses, limits::MAX_LISTEN, "metrics.listen");
+        addresses
+    }
+
+    fn health(&mut self, given: &file::Health, listen: &Listen) -> SocketAddr {
+        let first = listen.addresses.first().copied().unwrap_or(limits::LISTEN_ADDRESS.into());
+        given.listen.as_ref().map_or(SocketAddr::new(first, limits::HEALTH_PORT), |text| text.0)
+    }
+
+    /// No two TCP listeners may want the same port of the same address.
+    fn ports(&mut self, config: &Config) {
+        let listen = config.listen.addresses.iter().enumerate();
+        let listen = listen.map(|(i, ip)| (SocketAddr::new(*ip, config.listen.port), format!("listen.addresses[{i}]")));
+        let metrics = config.metrics.iter().enumerate().map(|(i, a)| (*a, format!("metrics.listen[{i}]")));
+        let health = config.health.map(|a| (a, "health.listen".to_owned()));
+        let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).collect();
+        for (i, (address, key)) in all.iter().enumerate() {
+            let clash = all[..i].iter().find(|(other, _)| overlap(address, other));
+            // Two listen addresses that are the same are reported as such.
+            if let Some((other, first)) = clash.filter(|_| !key.starts_with("listen.")) {
+                self.problem(key, format!("{address} is taken by {first} ({other}); give one of them another port"));
+            }
+        }
+    }
+
+    /// No server asked may be ourselves.
+    fn loops(&mut self, config: &Config) {
+        for (z, zone) in config.zones.iter().enumerate() {
+            for (t, target) in zone.forward.to.iter().enumerate() {
+                let Target::Address(server) = target else { continue };
+                let ours = |ip: &IpAddr| ip.to_canonical() == server.ip().to_canonical();
+                if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
+                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
+                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
+                }
+            }
+        }
+    }
+
+    /// A length of time within `limit`; `otherwise` if none is written.
+    fn span(&mut self, given: &Option<Text<Span>>, limit: Limit<Duration>, otherwise: Duration, key: &str) -> Duration {
+        let Some(Text(Span(span))) = given else { return otherwise };
+        match self.within(*span, limit, |d| Span(*d).to_string(), key) {
+            true => *span,
+            false => otherwise,
+        }
+    }
+
+    /// Whether `value` is within `limit`; reports it if not.
+    fn within<T: PartialOrd>(&mut self, value: T, limit: Limit<T>, show: fn(&T) -> String, key: &str) -> bool {
+        let fits = limit.allows(&value);
+        if !fits {
+            let range = format!("must be between {} and {}", show(&limit.min), show(&limit.max));
+            self.problem(key, format!("{} is out of range: {range}", show(&value)));
+        }
+        fits
+    }
+
+    /// Reports a list that is too long, and cuts it so that comparing its entries stays cheap.
+    fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
+        if list.len() > most {
+            self.problem(key, format!("{} entries; at most {most} are possible", list.len()));
+            list.truncate(most);
+        }
+    }
+
+    fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
+        for (i, item) in list.iter().enumerate() {
+            if list.iter().take(i).any(|other| other == item) {
+                self.problem(&format!("{key}[{i}]"), format!("{item} is listed twice"));
+            }
+        }
+    }
+
+    fn problem(&mut self, key: &str, message: impl Into<String>) {
+        // Indexes shift where a bad entry was left out: the whole list is suspect then.
+        let list = if key.ends_with(']') { key.rfind('[').map_or(key, |end| &key[..end]) } else { key };
+        if !self.is_suspect(list) {
+            self.problems.push(self.origins.problem(key, message));
+        }
+    }
+
+    /// Whether the schema check found fault with `key` or anything below it.
+    fn is_suspect(&self, key: &str) -> bool {
+        self.suspect.iter().any(|s| is_within(s, key))
+    }
+}
+
+/// A number whose range the schema has checked.
+fn count(given: Option<u64>, limit: Limit<u64>) -> usize {
+    usize::try_from(given.unwrap_or(limit.default)).unwrap_or(usize::MAX)
+}
+
+/// Whether binding one address leaves no room for the other; `[::]` takes IPv4 too.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let covers = |wide: IpAddr, narrow: IpAddr| match wide {
+        IpAddr::V4(v4) => v4.is_unspecified() && narrow.is_ipv4(),
+        IpAddr::V6(v6) => v6.is_unspecified(),
+    };
+    a.port() == b.port() && (a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip()))
+}

@@ -1,0 +1,237 @@
+//! The configuration file as it is written: every key optional, nothing checked beyond the type of each value.
+//!
+//! The doc comments are the descriptions in the JSON schema, which in turn is what the text is checked against
+//! (`shape.rs`). Keys of features that are not built yet are not here but in `later.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::address::{Name, Target};
+use crate::config::limits;
+use crate::config::text::{Size, Span, Text, Workers};
+
+/// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct File {
+    /// Where queries are taken, over UDP and TCP.
+    pub(super) listen: Listen,
+    /// How much is cached, and for how long.
+    pub(super) cache: Cache,
+    /// Who is asked for which names; the longest match wins, a name that matches none is refused. Default: the
+    /// cluster domain, in-addr.arpa and ip6.arpa by kube-dns, all else by the servers in /etc/resolv.conf.
+    pub(super) zones: Option<Vec<Zone>>,
+    /// The cluster.
+    pub(super) kubernetes: Kubernetes,
+    /// How much work is taken on at once.
+    pub(super) limits: Limits,
+    /// Metrics for Prometheus.
+    pub(super) metrics: Metrics,
+    /// Health checks: /health (alive) and /ready (really answers).
+    pub(super) health: Health,
+    /// What is logged to standard error.
+    pub(super) log: Log,
+}
+
+/// Where queries are taken, over UDP and TCP.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Listen {
+    /// Exact addresses, IPv4 and IPv6 together; never a wildcard. Default: 169.254.20.10. Takes a restart.
+    pub(super) addresses: Option<Vec<Text<IpAddr>>>,
+    /// The port on all of them. Default: 53. Takes a restart.
+    #[schemars(range(min = limits::PORT.min, max = limits::PORT.max))]
+    pub(super) port: Option<u64>,
+    /// UDP workers: a number from 1 to 64, or auto. Default: auto. Takes a restart.
+    pub(super) workers: Option<Text<Workers>>,
+    /// Networks that may ask; others are refused. Default: all. Takes a restart.
+    pub(super) allow_from: Option<Vec<Text<IpNet>>>,
+}
+
+/// How much is cached, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Cache {
+    /// Memory for cached answers, from 1Mi to 64Gi. Default: 64Mi. Takes a restart.
+    pub(super) max_bytes: Option<Text<Size>>,
+    /// Lifetimes of answers with data. Default: 0s to 30s.
+    pub(super) positive: TtlRange,
+    /// Lifetimes of NXDOMAIN and of answers without data. Default: 0s to 5s.
+    pub(super) negative: TtlRange,
+    /// How long a failure to get an answer is remembered, from 1s to 5m. Default: 5s.
+    pub(super) failure_ttl: Option<Text<Span>>,
+}
+
+/// Between which bounds the lifetime of an answer is brought.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct TtlRange {
+    /// Lifetimes below it are raised to it; at most 1h.
+    pub(super) min_ttl: Option<Text<Span>>,
+    /// Lifetimes above it are cut to it; at most 7d for answers with data, 1d for those without.
+    pub(super) max_ttl: Option<Text<Span>>,
+}
+
+/// Who is asked for the names at and below some domains.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Zone {
+    /// The domains; the root "." is every name that no other zone matches.
+    #[schemars(required)]
+    pub(super) r#match: Option<Vec<Text<Name>>>,
+    /// The servers to ask and how.
+    #[schemars(required)]
+    pub(super) forward: Option<Forward>,
+    /// Lifetimes in this zone, where they differ from those of the top-level cache.
+    #[serde(default)]
+    pub(super) cache: ZoneCache,
+}
+
+/// The servers to ask and how.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Forward {
+    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, or kube-dns, which is the address in
+    /// the environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST.
+    #[schemars(required)]
+    pub(super) to: Option<Vec<Text<Target>>>,
+    /// How servers are spoken to. Default: tcp.
+    pub(super) protocol: Option<Protocol>,
+    /// Which server is asked first. Default: least-loaded.
+    pub(super) policy: Option<Policy>,
+    /// How long one attempt at one server may take, from 10ms to 4500ms. Default: 2s.
+    pub(super) timeout: Option<Text<Span>>,
+    /// Most TCP connections to each server. Default: 32.
+    #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
+    pub(super) max_connections: Option<u64>,
+}
+
+/// Lifetimes in one zone.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ZoneCache {
+    /// Lifetimes of answers with data.
+    pub(super) positive: TtlRange,
+    /// Lifetimes of NXDOMAIN and of answers without data.
+    pub(super) negative: TtlRange,
+    /// How long a failure to get an answer is remembered, from 1s to 5m.
+    pub(super) failure_ttl: Option<Text<Span>>,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    /// The domain of the cluster. Default: cluster.local.
+    pub(super) cluster_domain: Option<Text<Name>>,
+}
+
+/// How much work is taken on at once.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Questions waiting for an upstream. Default: 10000.
+    #[schemars(range(min = limits::IN_FLIGHT.min, max = limits::IN_FLIGHT.max))]
+    pub(super) in_flight: Option<u64>,
+    /// The same for one client address. Default: 500.
+    #[schemars(range(min = limits::IN_FLIGHT_PER_CLIENT.min, max = limits::IN_FLIGHT_PER_CLIENT.max))]
+    pub(super) in_flight_per_client: Option<u64>,
+    /// Open TCP connections of clients. Default: 2000.
+    #[schemars(range(min = limits::TCP_CONNECTIONS.min, max = limits::TCP_CONNECTIONS.max))]
+    pub(super) tcp_connections: Option<u64>,
+    /// The same for one client address. Default: 100.
+    #[schemars(range(min = limits::TCP_CONNECTIONS_PER_CLIENT.min, max = limits::TCP_CONNECTIONS_PER_CLIENT.max))]
+    pub(super) tcp_connections_per_client: Option<u64>,
+}
+
+/// Metrics for Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Metrics {
+    /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
+    pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+}
+
+/// Health checks.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Health {
+    /// Where /health and /ready are served. Default: port 8080 of the first listen address. Takes a restart.
+    pub(super) listen: Option<Text<SocketAddr>>,
+}
+
+/// What is logged to standard error.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Log {
+    /// How a line looks. Default: auto.
+    pub(super) format: Option<LogFormat>,
+    /// The least important that is logged. Default: info.
+    pub(super) level: Option<LogLevel>,
+}
+
+/// How servers are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP alone.
+    #[default]
+    Tcp,
+    /// UDP alone; a truncated answer is passed on as it is.
+    Udp,
+    /// UDP, then TCP when the answer is truncated.
+    Auto,
+}
+
+/// Which of several servers is asked first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// The one with the fewest questions outstanding.
+    #[default]
+    LeastLoaded,
+    /// Any.
+    Random,
+    /// Each in turn.
+    RoundRobin,
+    /// The first that works, in the order written.
+    Sequential,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The least important that is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed and needs somebody.
+    Error,
+    /// What is wrong but was coped with.
+    Warn,
+    /// Start, stop, reload, and what changed.
+    #[default]
+    Info,
+    /// What helps to find a fault.
+    Debug,
+}
+
+/// The JSON schema of the file, for editors and for `nodens config schema`.
+pub fn schema() -> serde_json::Value {
+    let mut settings = schemars::generate::SchemaSettings::draft2020_12();
+    settings.inline_subschemas = true;
+    settings.into_generator().into_root_schema_for::<File>().to_value()
+}

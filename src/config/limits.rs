@@ -1,0 +1,135 @@
+//! Every default and legal range of the configuration, and the fixed numbers that others share with it.
+//!
+//! A value outside its range is refused with the range named, never clamped in silence. Sources stand beside the
+//! numbers; where none stands, the number is a matter of judgement.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The default of a key and the smallest and largest value it may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit<T> {
+    /// What holds when the key is not written.
+    pub default: T,
+    /// The smallest legal value.
+    pub min: T,
+    /// The largest legal value.
+    pub max: T,
+}
+
+impl<T: PartialOrd> Limit<T> {
+    /// Whether `value` is legal.
+    pub fn allows(&self, value: &T) -> bool {
+        *value >= self.min && *value <= self.max
+    }
+}
+
+const fn limit<T: Copy>(default: T, min: T, max: T) -> Limit<T> {
+    Limit { default, min, max }
+}
+
+const fn seconds(default: u64, min: u64, max: u64) -> Limit<Duration> {
+    limit(Duration::from_secs(default), Duration::from_secs(min), Duration::from_secs(max))
+}
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+const MIB: u64 = 1024 * 1024;
+
+// Listening.
+
+/// Where the file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/nodens/nodens.yaml";
+/// `listen.addresses`: the address that Kubernetes' manifests give to a node-local cache.
+pub const LISTEN_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
+/// `listen.port`.
+pub const PORT: Limit<u64> = limit(53, 1, 65_535);
+/// `listen.workers`, when not `auto`.
+pub const WORKERS: Limit<u64> = limit(1, 1, 64);
+/// `metrics.listen`.
+pub const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9253);
+/// The port of `health.listen`, on the first listen address.
+pub const HEALTH_PORT: u16 = 8080;
+
+// The cache.
+
+/// `cache.maxBytes`, in bytes.
+pub const MAX_BYTES: Limit<u64> = limit(64 * MIB, MIB, 64 * 1024 * MIB);
+/// `minTtl`, positive and negative. Long forced lifetimes serve addresses that have moved: an hour at most.
+pub const MIN_TTL: Limit<Duration> = seconds(0, 0, HOUR);
+/// `positive.maxTtl`; seven days is the ceiling of RFC 8767, section 4.
+pub const POSITIVE_MAX_TTL: Limit<Duration> = seconds(30, 0, 7 * DAY);
+/// `negative.maxTtl`; above a day negative caching was found harmful (RFC 2308, section 5).
+pub const NEGATIVE_MAX_TTL: Limit<Duration> = seconds(5, 0, DAY);
+/// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min.
+pub const FAILURE_TTL: Limit<Duration> = seconds(5, 1, 300);
+
+// Upstreams.
+
+/// `forward.timeout`, of one attempt at one server; no more than [`PATIENCE`].
+pub const TIMEOUT: Limit<Duration> = limit(Duration::from_secs(2), Duration::from_millis(10), PATIENCE);
+/// `forward.maxConnections`, TCP, to each server.
+pub const MAX_CONNECTIONS: Limit<u64> = limit(32, 1, 1024);
+/// The port asked where `forward.to` names none.
+pub const UPSTREAM_PORT: u16 = 53;
+/// How long one question may take with all its attempts: below the 5 s after which stub resolvers ask again.
+pub const PATIENCE: Duration = Duration::from_millis(4500);
+
+// Answers.
+
+/// Largest UDP answer sent, whatever the client offers, and the size offered to upstreams (DNS flag day 2020).
+pub const MAX_UDP_ANSWER: u16 = 1232;
+
+// Load.
+
+/// `limits.inFlight`: questions waiting for an upstream.
+pub const IN_FLIGHT: Limit<u64> = limit(10_000, 1, 1_000_000);
+/// `limits.inFlightPerClient`; at most `limits.inFlight`.
+pub const IN_FLIGHT_PER_CLIENT: Limit<u64> = limit(500, 1, 1_000_000);
+/// `limits.tcpConnections`: open client connections.
+pub const TCP_CONNECTIONS: Limit<u64> = limit(2_000, 1, 100_000);
+/// `limits.tcpConnectionsPerClient`; at most `limits.tcpConnections`.
+pub const TCP_CONNECTIONS_PER_CLIENT: Limit<u64> = limit(100, 1, 100_000);
+
+// Kubernetes.
+
+/// `kubernetes.clusterDomain`.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+// The file itself.
+
+/// Largest configuration file read, in bytes; a ConfigMap can hold no more.
+pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// Deepest nesting read; the configuration itself needs six levels.
+pub const MAX_DEPTH: usize = 32;
+/// Most keys and values read, those repeated by YAML aliases included.
+pub const MAX_NODES: usize = 200_000;
+/// Problems reported of one file.
+pub const MAX_PROBLEMS: usize = 100;
+/// Entries of `listen.addresses` and of `metrics.listen`.
+pub const MAX_LISTEN: usize = 16;
+/// Entries of `zones`: each is a pool of connections and a set of metrics.
+pub const MAX_ZONES: usize = 256;
+/// Names over all `zones[].match`.
+pub const MAX_NAMES: usize = 10_000;
+/// Entries of one `forward.to`.
+pub const MAX_SERVERS: usize = 16;
+/// Entries of `listen.allowFrom`: each query is compared with all of them.
+pub const MAX_NETWORKS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_every_limit_are_legal() {
+        fn legal<T: PartialOrd + Copy>(limit: Limit<T>) -> bool {
+            limit.allows(&limit.default) && limit.allows(&limit.min) && limit.allows(&limit.max)
+        }
+        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS].into_iter().all(legal));
+        assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
+        assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
+        assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
+        assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
+    }
+}

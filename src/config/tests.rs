@@ -1,0 +1,640 @@
+//! Tables of files and what is said of them; the command line; the shipped files; hostile text.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::load::load_from;
+use super::*;
+
+/// The contract's example, whole, features that are not built yet included.
+const CONTRACT: &str = r#"listen:
+  addresses: [169.254.20.10]
+  port: 53
+  workers: auto
+  tls: { port: 853, certificate: /etc/nodens/tls.crt, key: /etc/nodens/tls.key }
+network:
+  interface: { manage: true, name: nodelocaldns, kind: auto }
+  firewall: auto
+  failOpen: { enabled: true, endpoints: kube-dns-endpoints.kube-system.svc.cluster.local }
+cache:
+  maxBytes: 64Mi
+  positive: { minTtl: 0s, maxTtl: 30s }
+  negative: { minTtl: 0s, maxTtl: 5s }
+  failureTtl: 5s
+  serveStale: { enabled: true, maxAge: 1h, answerTtl: 30s, clientWait: 1800ms, recheck: 30s }
+  prefetch: { enabled: true, minHits: 2, remaining: 10% }
+  persist: { path: /var/lib/nodens/cache.bin, interval: 60s }
+zones:
+  - match: [cluster.local, in-addr.arpa, ip6.arpa]
+    forward: { to: [kube-dns], protocol: tcp, policy: least-loaded, timeout: 2s, maxConnections: 32 }
+    cache: { positive: { maxTtl: 30s } }
+  - match: [corp.example]
+    forward: { to: [10.1.0.53, "tls://10.1.0.54#dns.corp.example"] }
+  - match: [.]
+    forward: { to: [/etc/resolv.conf] }
+    hosts: { entries: { "10.0.0.7": [db.internal] }, ttl: 60s }
+kubernetes: { clusterDomain: cluster.local, searchShield: true }
+limits: { inFlight: 10000, inFlightPerClient: 500, tcpConnections: 2000, tcpConnectionsPerClient: 100 }
+metrics: { listen: ["0.0.0.0:9253"], corednsNames: true }
+health: { listen: "169.254.20.10:8080" }
+admin: { socket: /run/nodens/admin.sock }
+log: { format: json, level: info, queries: { sample: 0 }, slow: 500ms }
+"#;
+
+fn complaints(text: &str) -> Vec<String> {
+    match load_str("f", text) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+fn good(text: &str) -> Config {
+    load_str("f", text).unwrap_or_else(|problems| panic!("{problems}")).config
+}
+
+fn args(listen: &[&str], upstream: &[&str]) -> Overrides {
+    let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
+    Overrides { listen: own(listen), upstream: own(upstream) }
+}
+
+fn with_args(text: &str, overrides: &Overrides) -> Result<Config, String> {
+    load_bytes("f", text.as_bytes(), overrides).map(|l| l.config).map_err(|p| p.to_string())
+}
+
+#[test]
+fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
+    let zones = "zones:\n- match: [.]\n  forward:\n    to: [10.0.0.1]\n    ";
+    let table: &[(&str, &str)] = &[
+        // Keys.
+        ("listn: {}", r#"f:1:1: listn: unknown key; did you mean "listen"?"#),
+        ("cache:\n  serveStal: {}", r#"f:2:3: cache.serveStal: unknown key; did you mean "serveStale"?"#),
+        ("log:\n  colour: red", "f:2:3: log.colour: unknown key; valid here: format, level, queries, slow"),
+        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; valid here: interface, firewall, failOpen"),
+        ("\"a\\nb\": 1", r#"f:1:1: a\nb: unknown key"#),
+        ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
+        // Types.
+        ("- a", "f:1:1: expected keys and values"),
+        ("hello", "f:1:1: expected keys and values"),
+        ("listen: yes", "f:1:9: listen: expected keys and values"),
+        ("zones: [a]", "f:1:9: zones[0]: expected keys and values"),
+        ("zones: [~]", "f:1:9: zones[0]: expected keys and values"),
+        ("listen: {addresses: 10.0.0.1}", r#"f:1:21: listen.addresses: expected a list: write ["10.0.0.1"]"#),
+        ("listen: {addresses: [~]}", "f:1:22: listen.addresses[0]: an empty entry"),
+        ("cache: {maxBytes: [1]}", "f:1:9: cache.maxBytes: expected a single value"),
+        ("zones:\n- forward: {to: [1.1.1.1]}", r#"f:2:3: zones[0]: "match" is missing"#),
+        ("zones:\n- match: [.]\n  forward: {policy: random}", r#"f:3:3: zones[0].forward: "to" is missing"#),
+        // Values.
+        ("listen: {port: 70000}", "f:1:16: listen.port: 70000 is out of range: must be between 1 and 65535"),
+        ("listen: {port: dns}", r#"f:1:16: listen.port: "dns" is not a whole number; it must be between 1 and 65535"#),
+        ("listen: {workers: 65}", "f:1:19: listen.workers: 65 is out of range: must be between 1 and 64"),
+        ("listen: {workers: all}", r#"f:1:19: listen.workers: "all" is neither "auto" or a number from 1 to 64"#),
+        (
+            "cache: {maxBytes: 64MB}",
+            r#"f:1:19: cache.maxBytes: "64MB" is not a size; write bytes or a number with Ki, Mi or Gi, such as 64Mi"#,
+        ),
+        ("cache: {maxBytes: 1Ki}", "f:1:19: cache.maxBytes: 1Ki is out of range: must be between 1Mi and 64Gi"),
+        ("cache: {failureTtl: 30}", r#"f:1:21: cache.failureTtl: "30" has no unit; write 30s for seconds"#),
+        (
+            "cache: {failureTtl: 1w}",
+            r#"f:1:21: cache.failureTtl: "1w" is not a duration; write a number with ms, s, m, h or d, such as 30s"#,
+        ),
+        ("cache: {failureTtl: 6m}", "f:1:21: cache.failureTtl: 6m is out of range: must be between 1s and 5m"),
+        (
+            "log: {level: verbose}",
+            r#"f:1:14: log.level: "verbose" is not known here; valid here: error, warn, info, debug"#,
+        ),
+        (
+            "health: {listen: 8080}",
+            r#"f:1:18: health.listen: "8080" is not ADDRESS:PORT, such as 0.0.0.0:9253 or [::1]:8080"#,
+        ),
+        (
+            "listen: {allowFrom: [10.0.0.1/8]}",
+            r#"f:1:22: listen.allowFrom[0]: "10.0.0.1/8" has host bits set; did you mean "10.0.0.0/8"?"#,
+        ),
+        (
+            "listen: {allowFrom: []}",
+            "f:1:10: listen.allowFrom: an empty list: nobody could ask; leave the key out to allow everyone",
+        ),
+        ("kubernetes: {clusterDomain: .}", "f:1:29: kubernetes.clusterDomain: the root cannot be the cluster's domain"),
+        (&format!("{zones}polcy: random"), r#"f:5:5: zones[0].forward.polcy: unknown key; did you mean "policy"?"#),
+        (
+            &format!("{zones}policy: roundrobin"),
+            r#"f:5:13: zones[0].forward.policy: "roundrobin" is not known here; did you mean "round-robin"?"#,
+        ),
+        (
+            &format!("{zones}timeout: 5s"),
+            "f:5:14: zones[0].forward.timeout: 5s is out of range: must be between 10ms and 4500ms",
+        ),
+        (
+            &format!("{zones}maxConnections: 0"),
+            "f:5:21: zones[0].forward.maxConnections: 0 is out of range: must be between 1 and 1024",
+        ),
+        // Rules over several keys.
+        ("zones: []", "f:1:1: zones: no zones: every name would be refused; leave the key out for the default ones"),
+        ("cache:\n  positive: {minTtl: 1m}", "f:2:3: cache.positive: minTtl 1m is above maxTtl 30s"),
+        (
+            &format!("{zones}\n  cache: {{negative: {{minTtl: 6s}}}}"),
+            "f:6:11: zones[0].cache.negative: minTtl 6s is above maxTtl 5s",
+        ),
+        (
+            "zones:\n- match: [a.b, A.b.]\n  forward: {to: [1.1.1.1]}",
+            r#"f:2:16: zones[0].match[1]: "a.b" is matched already (zones[0].match[0], line 2)"#,
+        ),
+        (
+            "zones:\n- match: []\n  forward: {to: [1.1.1.1]}",
+            "f:2:3: zones[0].match: an empty list: the zone would match nothing",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: []}",
+            "f:3:13: zones[0].forward.to: an empty list: nobody would be asked",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: [1.1.1.1, \"1.1.1.1:53\"]}",
+            "f:3:27: zones[0].forward.to[1]: 1.1.1.1:53 is listed twice",
+        ),
+        (
+            "listen: {addresses: [0.0.0.0]}",
+            "f:1:22: listen.addresses[0]: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
+        ),
+        (
+            "listen: {addresses: [fe80::1]}",
+            "f:1:22: listen.addresses[0]: fe80::1 is link-local and would need an interface's name; use a unique local address (fd00::/8)",
+        ),
+        ("listen: {addresses: [10.0.0.1, 10.0.0.1]}", "f:1:32: listen.addresses[1]: 10.0.0.1 is listed twice"),
+        ("listen: {addresses: []}", "f:1:10: listen.addresses: an empty list: nobody could ask"),
+        (
+            "listen: {port: 9253}",
+            "f: metrics.listen[0]: 0.0.0.0:9253 is taken by listen.addresses[0] (169.254.20.10:9253); give one of them another port",
+        ),
+        (
+            "health: {listen: '10.0.0.1:9253'}",
+            "f:1:18: health.listen: 10.0.0.1:9253 is taken by metrics.listen[0] (0.0.0.0:9253); give one of them another port",
+        ),
+        (
+            "metrics: {listen: ['[::]:8080']}",
+            "f: health.listen: 169.254.20.10:8080 is taken by metrics.listen[0] ([::]:8080); give one of them another port",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: [169.254.20.10]}",
+            "f:3:18: zones[0].forward.to[0]: 169.254.20.10:53 is where nodens itself listens: queries would go round in circles",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: ['::ffff:169.254.20.10']}",
+            "f:3:18: zones[0].forward.to[0]: [::ffff:169.254.20.10]:53 is where nodens itself listens: queries would go round in circles",
+        ),
+        (
+            "limits: {inFlight: 10, inFlightPerClient: 20}",
+            "f:1:43: limits.inFlightPerClient: 20 is more than limits.inFlight, 10",
+        ),
+        // YAML.
+        ("a: [", "f:2:1: not valid YAML: while parsing a node, did not find expected node content"),
+        ("a: 1\n--- \nb: 1", "f:2:1: a second YAML document; the configuration is one"),
+        ("a: !x 1", r#"f:1:4: YAML tags such as "!x" have no meaning here"#),
+        ("[a]: 1", "f:1:1: a key must be a plain word"),
+        ("a: &x [*x]", "f:1:8: an alias inside the value it stands for"),
+    ];
+    let mut wrong = Vec::new();
+    for (text, expected) in table {
+        let found = complaints(text);
+        if found != [*expected] {
+            wrong.push(format!("--- {text}\nexpected {expected}\nfound    {found:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn domain_names_and_upstreams_that_cannot_be_are_refused() {
+    let long = format!("{}com", "abcdefghi.".repeat(26));
+    let label = "a".repeat(64);
+    let names = [
+        ("a..b", "it has an empty label"),
+        ("\"\"", "it is empty; the root is \".\""),
+        (&label, "a label is longer than 63 octets"),
+        (&long, "longer than 255 octets"),
+        ("\"*.corp.example\"", "a zone covers all names below it already; leave the \"*.\" out"),
+        ("bücher.example", "write non-ASCII names in their xn-- form"),
+        ("a b", "' ' cannot stand in it"),
+        ("10.0.0.0/8", "for reverse lookups write the zone, such as 10.in-addr.arpa"),
+    ];
+    for (name, why) in names {
+        let found = complaints(&format!("zones: [{{match: [{name}], forward: {{to: [1.1.1.1]}}}}]"));
+        assert!(found.len() == 1 && found[0].contains(why), "{name}: {found:?}");
+    }
+    let upstreams = [
+        ("tls://1.1.1.1", "tls:// upstreams are not supported yet"),
+        ("https://dns.example/dns-query", "https:// upstreams are not supported yet"),
+        ("quic://1.1.1.1", "quic:// upstreams are not supported yet"),
+        ("dns://1.1.1.1", "without a scheme"),
+        ("1.2.3", "it looks like an IP address, but is none"),
+        ("1.2.3.4:99999", "the port must be between 1 and 65535"),
+        ("dns.example:0", "the port must be between 1 and 65535"),
+        ("0.0.0.0", "nobody can answer there"),
+        ("kubedns", "did you mean \"kube-dns\"?"),
+        (".", "write an address, a name, a path or kube-dns"),
+        ("a b", "write an address, a name, a path or kube-dns"),
+    ];
+    for (to, why) in upstreams {
+        let found = complaints(&format!("zones: [{{match: [.], forward: {{to: [\"{to}\"]}}}}]"));
+        assert!(found.len() == 1 && found[0].contains(why), "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
+    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {enabled: true}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
+    let keys: Vec<String> = complaints(text).iter().filter_map(|p| Some(p.split(": ").nth(1)?.to_owned())).collect();
+    let expected = [
+        "listn",
+        "cache.positive",
+        "cache.failureTtl",
+        "cache.prefetch",
+        "zones[0]",
+        "zones[1].forward.to[0]",
+        "zones[1].forward.policy",
+        "zones[2].match[0]",
+        "log.level",
+    ];
+    assert_eq!(keys, expected);
+}
+
+#[test]
+fn every_key_of_the_contract_works_or_is_not_supported_yet() {
+    let expected = [
+        "f:5:3: listen.tls: not supported yet; leave it out",
+        "f:7:3: network.interface: not supported yet; leave it out or write \"manage: false\"",
+        "f:8:3: network.firewall: not supported yet; leave it out or write \"none\"",
+        "f:9:3: network.failOpen: not supported yet; leave it out or write \"enabled: false\"",
+        "f:15:3: cache.serveStale: not supported yet; leave it out or write \"enabled: false\"",
+        "f:16:3: cache.prefetch: not supported yet; leave it out or write \"enabled: false\"",
+        "f:17:3: cache.persist: not supported yet; leave it out or write \"enabled: false\"",
+        "f:23:32: zones[1].forward.to[1]: tls:// upstreams are not supported yet",
+        "f:26:5: zones[2].hosts: not supported yet; leave it out",
+        "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
+        "f:29:38: metrics.corednsNames: not supported yet; leave it out or write \"false\"",
+        "f:31:1: admin: not supported yet; leave it out",
+        "f:32:59: log.slow: not supported yet; leave it out",
+    ];
+    assert_eq!(complaints(CONTRACT), expected);
+    // The refused lines out, the rest is a configuration.
+    let refused = [5, 6, 7, 8, 9, 15, 16, 17, 26, 31];
+    let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
+    let rest = lines.collect::<Vec<_>>().join("\n");
+    let rest =
+        rest.replace(", searchShield: true", "").replace(", corednsNames: true", "").replace(", slow: 500ms", "");
+    let config = good(&rest.replace(", \"tls://10.1.0.54#dns.corp.example\"", ""));
+    assert_eq!(config.zones.len(), 3);
+}
+
+#[test]
+fn later_keys_that_ask_for_nothing_are_accepted() {
+    let off = "
+network: { firewall: none, interface: { manage: false, name: nodelocaldns }, failOpen: { enabled: false } }
+cache: { serveStale: { enabled: false }, prefetch: { enabled: False }, persist: ~ }
+kubernetes: { searchShield: false }
+metrics: { corednsNames: false }
+log: { queries: { sample: 0 } }
+";
+    assert_eq!(good(off), Config::default());
+    assert_eq!(good("network:\nlisten:\nzones: ~\n"), Config::default());
+    assert_eq!(
+        complaints("network: none\nlog: {queries: {sample: 1}}"),
+        [
+            "f:1:1: network: not supported yet; leave it out",
+            "f:2:7: log.queries: not supported yet; leave it out or write \"sample: 0\""
+        ]
+    );
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
+    let shipped = load_str("nodens.yaml", include_str!("../../config/nodens.yaml")).unwrap();
+    assert_eq!(shipped.config, Config::default());
+    assert!(shipped.warnings.is_empty());
+    for nothing in ["", "---\n", "# nothing\n", "{}", "\u{feff}"] {
+        assert_eq!(good(nothing), Config::default(), "{nothing:?}");
+    }
+    let config = Config::default();
+    assert_eq!(config.listen.addresses, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
+    assert_eq!((config.listen.port, config.listen.workers, config.cache.max_bytes), (53, Workers::Auto, 64 << 20));
+    assert_eq!(config.zones[0].names, ["cluster.local", "in-addr.arpa", "ip6.arpa"]);
+    assert_eq!(config.zones[0].forward.to, [Target::KubeDns { port: 53 }]);
+    assert_eq!(config.zones[1].forward.to, [Target::ResolvConf("/etc/resolv.conf".into())]);
+    assert_eq!(config.zones[1].forward.protocol, Protocol::Tcp);
+    assert_eq!(config.zones[1].ttls.positive_max, Duration::from_secs(30));
+    assert_eq!(config.health, Some("169.254.20.10:8080".parse().unwrap()));
+    assert_eq!(config.metrics, ["0.0.0.0:9253".parse::<SocketAddr>().unwrap()]);
+}
+
+#[test]
+fn every_shipped_example_loads_without_a_warning() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 4);
+    for file in files {
+        let loaded = load(Some(&file), &Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        assert_eq!(loaded.source, Some(file));
+    }
+}
+
+#[test]
+fn values_reach_the_configuration_as_written() {
+    let config = good(
+        "
+listen: { addresses: [127.0.0.1, '::1'], port: '5300', workers: 3, allowFrom: [10.0.0.0/8, 192.168.0.1] }
+cache: { maxBytes: 2097152, positive: { minTtl: 0, maxTtl: 2m }, negative: { maxTtl: 1500ms }, failureTtl: 1s }
+kubernetes: { clusterDomain: K8s.Example. }
+zones:
+- match: [K8s.Example., no, 10]
+  forward: { to: ['10.0.0.1:5353', '[fd00::1]:54', 'fd00::2', Dns.Example.:55, /run/resolv.conf, kube-dns:9] }
+- match: [.]
+  forward: { to: [localhost], protocol: auto, policy: round-robin, timeout: 250ms, maxConnections: 7 }
+  cache: { positive: { maxTtl: 1h }, negative: { minTtl: 1s }, failureTtl: 2s }
+limits: { inFlight: 50 }
+metrics: { listen: [] }
+health: { listen: '[::1]:8081' }
+log: { format: text, level: debug }
+",
+    );
+    assert_eq!(config.listen.port, 5300);
+    assert_eq!(config.listen.workers, Workers::Count(3));
+    assert_eq!(config.listen.allow_from, ["10.0.0.0/8".parse().unwrap(), "192.168.0.1/32".parse::<IpNet>().unwrap()]);
+    assert_eq!(config.cache.max_bytes, 2 << 20);
+    assert_eq!(config.cluster_domain, "k8s.example");
+    assert_eq!(config.zones[0].names, ["k8s.example", "no", "10"]);
+    let to: Vec<String> = config.zones[0].forward.to.iter().map(Target::to_string).collect();
+    let expected =
+        ["10.0.0.1:5353", "[fd00::1]:54", "[fd00::2]:53", "dns.example:55", "/run/resolv.conf", "kube-dns:9"];
+    assert_eq!(to, expected);
+    let ms = Duration::from_millis;
+    let ttls = |positive_max, negative_min, failure| Ttls {
+        positive_min: ms(0),
+        positive_max: ms(positive_max),
+        negative_min: ms(negative_min),
+        negative_max: ms(1500),
+        failure: ms(failure),
+    };
+    assert_eq!(config.zones[0].ttls, ttls(120_000, 0, 1000));
+    assert_eq!(config.zones[1].ttls, ttls(3_600_000, 1000, 2000));
+    let forward = &config.zones[1].forward;
+    assert_eq!(forward.to, [Target::Name { host: "localhost".into(), port: 53 }]);
+    assert_eq!((forward.protocol, forward.policy), (Protocol::Auto, Policy::RoundRobin));
+    assert_eq!((forward.timeout, forward.max_connections), (ms(250), 7));
+    assert_eq!((config.limits.in_flight, config.limits.in_flight_per_client), (50, 50));
+    assert!(config.metrics.is_empty());
+    assert_eq!(config.health, Some("[::1]:8081".parse().unwrap()));
+    assert_eq!(config.log, Log { format: LogFormat::Text, level: LogLevel::Debug });
+}
+
+#[test]
+fn aliases_stand_for_the_value_they_name() {
+    let config = good("zones:\n- match: [a.example]\n  forward: &f {to: [10.0.0.1]}\n- match: [.]\n  forward: *f\n");
+    assert_eq!(config.zones[0].forward, config.zones[1].forward);
+}
+
+#[test]
+fn zones_without_the_root_are_a_warning() {
+    let loaded = load_str("f", "zones:\n- match: [a.example]\n  forward: {to: [10.0.0.1]}\n").unwrap();
+    let expected = "f:1:1: zones: no zone matches \".\": names outside these zones will be refused";
+    assert_eq!(loaded.warnings.to_string(), expected);
+}
+
+#[test]
+fn arguments_replace_addresses_and_zones() {
+    let config = with_args("listen: {port: 99}", &args(&["127.0.0.1", "::1"], &["9.9.9.9", "[::2]:5353"])).unwrap();
+    assert_eq!(config.listen.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    assert_eq!(config.listen.port, 53);
+    assert_eq!(config.health, Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!(config.zones.len(), 1);
+    assert_eq!(config.zones[0].names, ["."]);
+    let servers = [Target::Address("9.9.9.9:53".parse().unwrap()), Target::Address("[::2]:5353".parse().unwrap())];
+    assert_eq!(config.zones[0].forward.to, servers);
+    assert_eq!(config.zones[0].forward.protocol, Protocol::Tcp);
+    let config = with_args("", &args(&["127.0.0.1:5300", "[::1]:5300"], &[])).unwrap();
+    assert_eq!((config.listen.port, config.zones.len()), (5300, 2));
+}
+
+#[test]
+fn wrong_arguments_are_problems_of_their_own() {
+    let table: &[(&[&str], &[&str], &str)] = &[
+        (&["here"], &[], "--listen here: not ADDRESS or ADDRESS:PORT, such as 127.0.0.1:5300 or [::1]:5300"),
+        (&["127.0.0.1:0"], &[], "--listen 127.0.0.1:0: the port must be between 1 and 65535"),
+        (
+            &["127.0.0.1:5300", "127.0.0.2"],
+            &[],
+            "--listen 127.0.0.2: all addresses share one port, which is 53 where none is written",
+        ),
+        (
+            &["0.0.0.0"],
+            &[],
+            "--listen 0.0.0.0: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
+        ),
+        (&[], &["tls://1.1.1.1"], "--upstream tls://1.1.1.1: tls:// upstreams are not supported yet"),
+        (
+            &["127.0.0.1:5300"],
+            &["127.0.0.1:5300"],
+            "--upstream 127.0.0.1:5300: 127.0.0.1:5300 is where nodens itself listens: queries would go round in circles",
+        ),
+    ];
+    for (listen, upstream, expected) in table {
+        assert_eq!(with_args("", &args(listen, upstream)), Err(expected.to_string()));
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem_only_if_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nodens.yaml");
+    let none = Overrides::default();
+    let loaded = load_from(None, &file, &none).unwrap();
+    assert_eq!((loaded.config, loaded.source), (Config::default(), None));
+    let missing = load_from(Some(&file), &file, &none).unwrap_err().to_string();
+    assert!(missing.contains("nodens.yaml: cannot read the configuration: No such file"), "{missing}");
+    fs::write(&file, "listen: {port: 54}").unwrap();
+    let loaded = load_from(None, &file, &none).unwrap();
+    assert_eq!((loaded.config.listen.port, loaded.source), (54, Some(file.clone())));
+    assert_eq!(loaded.fingerprint, fingerprint(b"listen: {port: 54}"));
+    fs::write(&file, b"listen:\n  \xff").unwrap();
+    assert!(load_from(None, &file, &none).unwrap_err().to_string().ends_with(": not UTF-8 text (line 2)"));
+    assert!(load_from(Some(folder.path()), &file, &none).unwrap_err().to_string().contains("Is a directory"));
+}
+
+#[test]
+fn hostile_text_is_refused_in_bounded_time() {
+    let megabyte = limits::MAX_FILE_BYTES;
+    let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x,x]\n");
+    for (this, last) in ('b'..='z').zip('a'..='y') {
+        bomb.push_str(&format!("{this}: &{this} [*{last},*{last},*{last},*{last},*{last},*{last},*{last},*{last}]\n"));
+    }
+    let texts = [
+        ("too long", "#".repeat(megabyte + 1)),
+        ("comment", "#".repeat(megabyte)),
+        ("flow depth", "[".repeat(megabyte)),
+        ("map depth", "{a: ".repeat(megabyte / 4)),
+        ("block depth", "- ".repeat(megabyte / 2)),
+        ("question marks", "? ".repeat(megabyte / 2)),
+        ("alias bomb", bomb),
+        ("anchors", "- &a x\n".repeat(megabyte / 7)),
+        ("one long key", "k".repeat(megabyte)),
+        ("many keys", (0..megabyte / 10).map(|i| format!("k{i}: 1\n")).collect()),
+        ("many flow keys", format!("{{{}}}", (0..megabyte / 12).map(|i| format!("k{i}: 1,")).collect::<String>())),
+        ("many addresses", format!("listen: {{addresses: [{}]}}", "10.0.0.1,".repeat(100_000))),
+        ("many bad addresses", format!("listen: {{addresses: [{}]}}", "10.0.0,".repeat(100_000))),
+        ("many metrics", format!("metrics:\n  listen:\n{}", "  - 1.1.1.1:9\n".repeat(70_000))),
+        ("many zones", format!("zones:\n{}", "- match: [a]\n".repeat(60_000))),
+        ("many names", {
+            let names: String = (0..40_000).map(|i| format!("n{i},")).collect();
+            format!("zones: [{{match: [{names}], forward: {{to: [1.1.1.1]}}}}]")
+        }),
+        ("long scalar", format!("log: {{level: '{}'}}", "\\".repeat(megabyte - 100))),
+        ("quotes", "\"".repeat(megabyte)),
+    ];
+    for (what, text) in texts {
+        let started = Instant::now();
+        let found = load_str("f", &text);
+        let took = started.elapsed();
+        println!("{what}: {took:?}: {:?}", found.as_ref().map(|_| ()).map_err(|p| p.0[0].to_string()));
+        assert!(took < Duration::from_secs(20), "{what}: {took:?}");
+        assert!(found.is_err() || what == "comment", "{what}");
+        assert!(
+            found.err().is_none_or(|p| p.0.len() <= limits::MAX_PROBLEMS && p.0.iter().all(|p| p.message.len() < 500))
+        );
+    }
+}
+
+/// Text made of what YAML and the configuration are made of.
+fn yaml_like() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "listen",
+            "addresses",
+            "port",
+            "cache",
+            "positive",
+            "maxTtl",
+            "zones",
+            "match",
+            "forward",
+            "to",
+            "network",
+            "log",
+            "admin",
+            "hosts",
+            ": ",
+            ":",
+            "- ",
+            "-",
+            "? ",
+            "\n",
+            "\n  ",
+            "\n    ",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            "&a ",
+            "*a",
+            "!t ",
+            "!!str ",
+            "'",
+            "\"",
+            "|\n",
+            ">-\n",
+            "#",
+            " ",
+            "\t",
+            "---\n",
+            "...\n",
+            "%YAML 1.2\n",
+            "~",
+            "null",
+            "10.0.0.1",
+            "kube-dns",
+            "30s",
+            "64Mi",
+            "\r\n",
+            "\u{feff}",
+            "\\",
+            "<<",
+            "@",
+            "`",
+            "\u{0}",
+            "\u{85}",
+            "é",
+            "tcp",
+            "%TAG ! x\n",
+            "<",
+            ">",
+            "|",
+            "2",
+            "+",
+        ])
+        .prop_map(str::to_owned),
+        "[ -~]{0,6}",
+    ];
+    prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+/// The contract with some of its characters replaced.
+fn mutated() -> impl Strategy<Value = String> {
+    let edits = prop::collection::vec((0..CONTRACT.len(), yaml_like()), 1..5);
+    edits.prop_map(|edits| {
+        let mut text = CONTRACT.to_owned();
+        for (at, piece) in edits {
+            let at = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            let end = (at + 3).min(text.len());
+            match text.is_char_boundary(end) {
+                true => text.replace_range(at..end, &piece),
+                false => text.insert_str(at, &piece),
+            }
+        }
+        text
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = load_bytes("f", &bytes, &Overrides::default());
+    }
+
+    #[test]
+    fn any_yaml_is_answered_without_a_panic_and_with_places_in_the_text(
+        text in prop_oneof![yaml_like(), mutated()]
+    ) {
+        if let Err(problems) = load_str("f", &text) {
+            prop_assert!(!problems.is_empty());
+            for problem in &problems.0 {
+                prop_assert!(!problem.message.contains("cannot be understood"), "{}", problem);
+                prop_assert!(!problem.to_string().contains('\n'), "{}", problem);
+            }
+        }
+    }
+
+}
+
+#[test]
+fn the_schema_describes_every_key() {
+    fn walk(schema: &serde_json::Value, path: &str, keys: &mut Vec<String>) {
+        for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(value["description"].as_str().is_some_and(|d| !d.is_empty()), "{path}.{key}");
+            assert_eq!(schema["additionalProperties"], false, "{path}");
+            keys.push(format!("{path}.{key}"));
+            walk(value, &format!("{path}.{key}"), keys);
+            walk(&value["items"], &format!("{path}.{key}[]"), keys);
+        }
+    }
+    let mut keys = Vec::new();
+    walk(&schema(), "", &mut keys);
+    for key in [".listen.allowFrom", ".zones[].forward.maxConnections", ".zones[].cache.negative.maxTtl", ".log.level"]
+    {
+        assert!(keys.iter().any(|k| k == key), "{key}");
+    }
+    assert_eq!(schema()["properties"]["zones"]["items"]["required"], serde_json::json!(["match", "forward"]));
+}
