@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::config::address::{Name, Target};
@@ -233,5 +234,11 @@ pub enum LogLevel {
 pub fn schema() -> serde_json::Value {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
+    // Defaults stand in the descriptions; a null would say that there are none.
+    settings.transforms.push(Box::new(RecursiveTransform(|schema: &mut Schema| {
+        if schema.get("default").is_some_and(serde_json::Value::is_null) {
+            schema.remove("default");
+        }
+    })));
     settings.into_generator().into_root_schema_for::<File>().to_value()
 }

@@ -72,9 +72,16 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         // Keys.
         ("listn: {}", r#"f:1:1: listn: unknown key; did you mean "listen"?"#),
         ("cache:\n  serveStal: {}", r#"f:2:3: cache.serveStal: unknown key; did you mean "serveStale"?"#),
-        ("log:\n  colour: red", "f:2:3: log.colour: unknown key; valid here: format, level, queries, slow"),
-        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; valid here: interface, firewall, failOpen"),
-        ("\"a\\nb\": 1", r#"f:1:1: a\nb: unknown key"#),
+        ("log:\n  colour: red", "f:2:3: log.colour: unknown key; choose from: format, level"),
+        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: interface, firewall, failOpen"),
+        (
+            "zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}",
+            "f:2:42: zones[0].x: unknown key; choose from: cache, forward, match",
+        ),
+        (
+            "\"a\\nb\": 1",
+            r"f:1:1: a\nb: unknown key; choose from: cache, health, kubernetes, limits, listen, log, metrics, zones",
+        ),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
         // Types.
         ("- a", "f:1:1: expected keys and values"),
@@ -91,7 +98,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("listen: {port: 70000}", "f:1:16: listen.port: 70000 is out of range: must be between 1 and 65535"),
         ("listen: {port: dns}", r#"f:1:16: listen.port: "dns" is not a whole number; it must be between 1 and 65535"#),
         ("listen: {workers: 65}", "f:1:19: listen.workers: 65 is out of range: must be between 1 and 64"),
-        ("listen: {workers: all}", r#"f:1:19: listen.workers: "all" is neither "auto" or a number from 1 to 64"#),
+        ("listen: {workers: all}", r#"f:1:19: listen.workers: "all" is neither "auto" nor a number from 1 to 64"#),
         (
             "cache: {maxBytes: 64MB}",
             r#"f:1:19: cache.maxBytes: "64MB" is not a size; write bytes or a number with Ki, Mi or Gi, such as 64Mi"#,
@@ -105,7 +112,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("cache: {failureTtl: 6m}", "f:1:21: cache.failureTtl: 6m is out of range: must be between 1s and 5m"),
         (
             "log: {level: verbose}",
-            r#"f:1:14: log.level: "verbose" is not known here; valid here: error, warn, info, debug"#,
+            r#"f:1:14: log.level: "verbose" is not valid; choose from: error, warn, info, debug"#,
         ),
         (
             "health: {listen: 8080}",
@@ -123,7 +130,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         (&format!("{zones}polcy: random"), r#"f:5:5: zones[0].forward.polcy: unknown key; did you mean "policy"?"#),
         (
             &format!("{zones}policy: roundrobin"),
-            r#"f:5:13: zones[0].forward.policy: "roundrobin" is not known here; did you mean "round-robin"?"#,
+            r#"f:5:13: zones[0].forward.policy: "roundrobin" is not valid; did you mean "round-robin"?"#,
         ),
         (
             &format!("{zones}timeout: 5s"),
@@ -351,7 +358,7 @@ cache: { maxBytes: 2097152, positive: { minTtl: 0, maxTtl: 2m }, negative: { max
 kubernetes: { clusterDomain: K8s.Example. }
 zones:
 - match: [K8s.Example., no, 10]
-  forward: { to: ['10.0.0.1:5353', '[fd00::1]:54', 'fd00::2', Dns.Example.:55, /run/resolv.conf, kube-dns:9] }
+  forward: { to: ['10.0.0.1:5353', '[fd00::1]:54', 'fd00::2', Dns.Example.:55, /run/resolv.conf, kube-dns:9, core-dns] }
 - match: [.]
   forward: { to: [localhost], protocol: auto, policy: round-robin, timeout: 250ms, maxConnections: 7 }
   cache: { positive: { maxTtl: 1h }, negative: { minTtl: 1s }, failureTtl: 2s }
@@ -368,8 +375,15 @@ log: { format: text, level: debug }
     assert_eq!(config.cluster_domain, "k8s.example");
     assert_eq!(config.zones[0].names, ["k8s.example", "no", "10"]);
     let to: Vec<String> = config.zones[0].forward.to.iter().map(Target::to_string).collect();
-    let expected =
-        ["10.0.0.1:5353", "[fd00::1]:54", "[fd00::2]:53", "dns.example:55", "/run/resolv.conf", "kube-dns:9"];
+    let expected = [
+        "10.0.0.1:5353",
+        "[fd00::1]:54",
+        "[fd00::2]:53",
+        "dns.example:55",
+        "/run/resolv.conf",
+        "kube-dns:9",
+        "core-dns:53",
+    ];
     assert_eq!(to, expected);
     let ms = Duration::from_millis;
     let ttls = |positive_max, negative_min, failure| Ttls {

@@ -187,7 +187,7 @@ impl Form for Workers {
         match text {
             "auto" => Ok(Workers::Auto),
             _ => text.parse().map(Workers::Count).map_err(|_| {
-                let range = format!("\"auto\" or a number from {} to {}", limits::WORKERS.min, limits::WORKERS.max);
+                let range = format!("\"auto\" nor a number from {} to {}", limits::WORKERS.min, limits::WORKERS.max);
                 format!("{} is neither {range}", quoted(text))
             }),
         }
