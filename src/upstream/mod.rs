@@ -1,1 +1,151 @@
-//! placeholder
+//! Groups of servers: one query in, one reply out, by a deadline; plain UDP and TCP.
+//!
+//! This module moves octets. It knows ids, questions, the four bits of RCODE and the OPT record, because they decide
+//! whether a reply is one and whether another server is worth asking; it knows neither cache nor zones, and parses no
+//! record of an answer. The way of a query, top to bottom:
+//!
+//! `group` (who is there) → `race` (whom to ask, and when to ask a second one; `select`, `health`) → `attempt` (one
+//! server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`, `lifetime`).
+
+mod attempt;
+mod datagram;
+mod error;
+mod framing;
+mod group;
+mod health;
+mod lifetime;
+mod message;
+mod pool;
+mod race;
+mod select;
+mod server;
+mod stats;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use group::Group;
+pub use server::Server;
+pub use stats::{Connections, Outcome, Snapshot};
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How the servers of a group are spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// TCP only (RFC 7766).
+    #[default]
+    Tcp,
+    /// UDP only: a truncated reply is returned as it is.
+    Udp,
+    /// UDP, and TCP to the same server when the reply is truncated.
+    Auto,
+}
+
+/// Which server is asked first. Servers that have just failed come last whatever the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// The one with the fewest queries in flight; ties take turns.
+    #[default]
+    LeastLoaded,
+    /// Any.
+    Random,
+    /// Each in turn.
+    RoundRobin,
+    /// The first of the list that works.
+    Sequential,
+}
+
+/// How a group behaves. Legal ranges are the configuration's business.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How the servers are spoken to.
+    pub protocol: Protocol,
+    /// Which one is asked first.
+    pub policy: Policy,
+    /// How long one server may take over one try. Half of it is the patience after which a second one is asked.
+    pub timeout: Duration,
+    /// TCP connections per server.
+    pub max_connections: usize,
+    /// A TCP connection that carried nothing for this long is closed: before CoreDNS does it, which waits 10 s.
+    pub idle: Duration,
+    /// A TCP connection takes no new queries after about this long (±20 %), so that new servers behind one Service
+    /// address get their share.
+    pub max_age: Duration,
+    /// UDP sockets open at once, over all servers of the group.
+    pub max_sockets: usize,
+    /// Queries that may wait for a TCP connection, per server.
+    pub max_waiting: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            protocol: Protocol::default(),
+            policy: Policy::default(),
+            timeout: Duration::from_secs(2),
+            max_connections: 32,
+            idle: Duration::from_secs(8),
+            max_age: Duration::from_secs(60),
+            max_sockets: 4096,
+            max_waiting: 4096,
+        }
+    }
+}
+
+/// A query to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The whole message. Its id is replaced at every try and restored in the reply.
+    pub message: &'a [u8],
+    /// How many octets at the end of `message` are its OPT record; 0 when it has none. A server that answers EDNS
+    /// with an error is asked again without them.
+    pub opt_len: usize,
+}
+
+/// By what means a reply came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+impl Transport {
+    /// The name that metrics and logs use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// A reply that matches the query by id (the server's was replaced by the query's own), opcode and question. Nothing
+/// behind the question has been looked at.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The whole message, as received but for the id.
+    pub message: Vec<u8>,
+    /// Who sent it.
+    pub server: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// How long this server took over this try.
+    pub elapsed: Duration,
+}
+
+/// What [`Exchange::exchange`] returns.
+pub type Exchanged<'a> = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>;
+
+/// Whoever answers queries: a [`Group`], or a script in the tests of the layer above.
+pub trait Exchange: Send + Sync + 'static {
+    /// Asks, and returns the first usable reply, at the latest by `deadline`. Must be polled on a tokio runtime.
+    /// Dropping the future abandons the query and nothing else.
+    fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a>;
+}

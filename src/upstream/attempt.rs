@@ -1,0 +1,90 @@
+//! One try at one server: over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
+//! chokes on it (RFC 6891 §7), on a new connection when a used one broke (RFC 7766 §6.2.4).
+
+use super::pool::Pool;
+use super::server::{Server, Try};
+use super::{Error, Outcome, Protocol, Query, Reply, Transport, datagram, message};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// What one try needs to know.
+#[derive(Clone, Copy)]
+pub(super) struct Plan<'a> {
+    pub(super) query: Query<'a>,
+    /// Not on a connection that has been used: this server has let the query down before.
+    pub(super) fresh: bool,
+    /// When the caller drops the try.
+    pub(super) expires: Instant,
+}
+
+/// Asks `server` until it replies or fails.
+pub(super) async fn run(server: Arc<Server>, plan: Plan<'_>, now: Instant) -> Result<Reply, Error> {
+    let edns = plan.query.opt_len > 0 && !server.lacks_edns(now);
+    let reply = ask(&server, plan, edns).await?;
+    if !edns || !message::rejects_edns(message::response_code(&reply.message)) {
+        return Ok(reply);
+    }
+    server.stats.retries.add(1);
+    let plain = ask(&server, plan, false).await?;
+    if !message::rejects_edns(message::response_code(&plain.message)) {
+        server.remember_no_edns(Instant::now());
+    }
+    Ok(plain)
+}
+
+async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {
+    if server.options.protocol != Protocol::Tcp {
+        let attempt = Try::begin(server, Transport::Udp, plan.expires);
+        let result = datagram::exchange(server, plan.query, edns).await;
+        let reply = conclude(server, attempt, Transport::Udp, result)?;
+        if server.options.protocol == Protocol::Udp || !message::is_truncated(&reply.message) {
+            return Ok(reply);
+        }
+    }
+    let attempt = Try::begin(server, Transport::Tcp, plan.expires);
+    let result = over_tcp(server, plan, edns).await;
+    conclude(server, attempt, Transport::Tcp, result)
+}
+
+/// Asks over TCP: a used connection that breaks says nothing about the server, and a new one is tried once.
+async fn over_tcp(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Vec<u8>, Error> {
+    match Pool::acquire(server, plan.fresh).await?.ask(plan.query, edns).await {
+        Ok(reply) => return Ok(reply),
+        Err(lost) if !lost.again => return Err(lost.error),
+        Err(_) => server.stats.retries.add(1),
+    }
+    Pool::acquire(server, true).await?.ask(plan.query, edns).await.map_err(|lost| lost.error)
+}
+
+/// Counts how the try ended.
+fn conclude(
+    server: &Server,
+    attempt: Try<'_>,
+    transport: Transport,
+    result: Result<Vec<u8>, Error>,
+) -> Result<Reply, Error> {
+    let message = match result {
+        Ok(message) => message,
+        Err(error) => {
+            attempt.failed(outcome_of(&error));
+            return Err(error);
+        }
+    };
+    let outcome = match transport {
+        Transport::Udp if message::is_truncated(&message) => Outcome::Truncated,
+        _ if message::is_final(message::response_code(&message)) => Outcome::Ok,
+        _ => Outcome::Rejected,
+    };
+    let elapsed = attempt.replied(outcome);
+    Ok(Reply { message, server: server.address(), transport, elapsed })
+}
+
+fn outcome_of(error: &Error) -> Outcome {
+    match error {
+        Error::Timeout { .. } => Outcome::Timeout,
+        Error::Unreachable { .. } | Error::NoServers | Error::BadQuery { .. } => Outcome::Unreachable,
+        Error::Closed { .. } => Outcome::Closed,
+        Error::BadReply { .. } => Outcome::Mismatch,
+        Error::Busy { .. } => Outcome::Busy,
+    }
+}

@@ -1,0 +1,55 @@
+//! One query over UDP: a socket of its own, connected, hence a fresh port, and a fresh random id (RFC 5452 §9).
+//!
+//! What arrives and does not match is counted and ignored, and the wait goes on; the caller ends it by dropping the
+//! future. A retransmission is another call, from another port under another id.
+
+use super::server::Server;
+use super::{Error, Query, message};
+use crate::wire::header::Header;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+
+/// Room for one datagram. More than any server sends to a query that offers at most 1232 octets.
+const ROOM: usize = 4096;
+
+/// Sends the query to `server` and returns the first datagram that matches it, however long that takes.
+pub(super) async fn exchange(server: &Server, query: Query<'_>, edns: bool) -> Result<Vec<u8>, Error> {
+    let address = server.address();
+    let unreachable = |source| Error::Unreachable { server: address, source: Arc::new(source) };
+    let Ok(_permit) = server.sockets.acquire().await else { return Err(Error::Busy { server: address }) };
+    let id = rand::random();
+    let mut sent = Vec::with_capacity(query.message.len());
+    message::write_query(&mut sent, query, id, edns);
+    let socket = send(address, &sent).map_err(unreachable)?;
+    poll_fn(|cx| {
+        loop {
+            let mut octets = [MaybeUninit::uninit(); ROOM];
+            let mut datagram = ReadBuf::uninit(&mut octets);
+            ready!(socket.poll_recv(cx, &mut datagram))?;
+            let reply = datagram.filled_mut();
+            if Header::read(reply).is_some_and(|h| h.id == id) && message::accept(query, reply) {
+                return Poll::Ready(Ok(reply.to_vec()));
+            }
+            server.stats.unsolicited.add(1);
+        }
+    })
+    .await
+    .map_err(unreachable)
+}
+
+/// A connected socket from which `octets` have been sent. The kernel chooses the port, at random; sending before tokio
+/// knows the socket spares a wait for its being writable, which a new one always is.
+fn send(address: SocketAddr, octets: &[u8]) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&address.into())?;
+    socket.send(octets)?;
+    UdpSocket::from_std(socket.into())
+}

@@ -1,0 +1,87 @@
+//! What failed and on which server, for logs and for the Extended DNS Error (RFC 8914) of the SERVFAIL it leads to.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why no reply came. Where several servers failed, this is the last failure.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The group has no servers.
+    #[error("no upstream server is configured")]
+    NoServers,
+    /// What is to be sent is shorter than a DNS header or longer than any message.
+    #[error("cannot send a query of {octets} octets upstream")]
+    BadQuery {
+        /// Its length.
+        octets: usize,
+    },
+    /// Nothing came in time.
+    #[error("upstream {server} did not answer within {} ms", .after.as_millis())]
+    Timeout {
+        /// The server asked last.
+        server: SocketAddr,
+        /// How long it was given.
+        after: Duration,
+    },
+    /// No connection or no socket: refused, no route, out of ports, …
+    #[error("cannot reach upstream {server}: {source}")]
+    Unreachable {
+        /// The server.
+        server: SocketAddr,
+        /// What the kernel said.
+        source: Arc<io::Error>,
+    },
+    /// The connection ended under the query.
+    #[error("upstream {server} closed the connection before it answered{}", .source.as_ref().map(|e| format!(": {e}")).unwrap_or_default())]
+    Closed {
+        /// The server.
+        server: SocketAddr,
+        /// What the kernel said; `None` for an orderly close, or one of ours because the server had gone silent.
+        source: Option<Arc<io::Error>>,
+    },
+    /// What came is not a DNS message, or not the answer to the question asked.
+    #[error("upstream {server} sent something that is no reply to the query")]
+    BadReply {
+        /// The server.
+        server: SocketAddr,
+    },
+    /// Too many queries wait for a connection to this server.
+    #[error("too many queries wait for upstream {server}")]
+    Busy {
+        /// The server.
+        server: SocketAddr,
+    },
+}
+
+impl Error {
+    /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
+    pub fn ede(&self) -> u16 {
+        match self {
+            Error::NoServers | Error::BadQuery { .. } | Error::Timeout { .. } | Error::Busy { .. } => 22,
+            Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } => 23,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_server_and_the_reason() {
+        let server = SocketAddr::from(([10, 0, 0, 10], 53));
+        let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let refused = Error::Unreachable { server, source: source.clone() };
+        assert_eq!(refused.to_string(), "cannot reach upstream 10.0.0.10:53: connection refused");
+        assert_eq!(refused.ede(), 23);
+        let closed = Error::Closed { server, source: None };
+        assert_eq!(closed.to_string(), "upstream 10.0.0.10:53 closed the connection before it answered");
+        let reset = Error::Closed { server, source: Some(source) };
+        assert!(reset.to_string().ends_with("answered: connection refused"));
+        let late = Error::Timeout { server, after: Duration::from_secs(2) };
+        assert_eq!(late.to_string(), "upstream 10.0.0.10:53 did not answer within 2000 ms");
+        assert_eq!((late.ede(), Error::NoServers.ede()), (22, 22));
+    }
+}

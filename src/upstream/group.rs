@@ -1,0 +1,80 @@
+//! The servers that answer for a zone, replaceable while queries are under way.
+
+use super::race;
+use super::server::Server;
+use super::{Exchange, Exchanged, Options, Query};
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// A set of servers any of which may be asked. Share it behind an `Arc`.
+pub struct Group {
+    options: Options,
+    servers: ArcSwap<Vec<Arc<Server>>>,
+    sockets: Arc<Semaphore>,
+    turn: AtomicUsize,
+}
+
+impl Group {
+    /// A group of `servers`; without any, every exchange fails with [`super::Error::NoServers`]. Nothing is connected
+    /// before the first query.
+    pub fn new(options: Options, servers: &[SocketAddr]) -> Group {
+        let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
+        let group = Group { options, servers: ArcSwap::default(), sockets, turn: AtomicUsize::new(0) };
+        group.set_servers(servers);
+        group
+    }
+
+    /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
+    /// finish the queries they have.
+    pub fn set_servers(&self, servers: &[SocketAddr]) {
+        let old = self.servers.load_full();
+        let mut new: Vec<Arc<Server>> = Vec::with_capacity(servers.len());
+        for &address in servers {
+            if new.iter().any(|s| s.address() == address) {
+                continue;
+            }
+            let kept = old.iter().find(|s| s.address() == address).cloned();
+            new.push(kept.unwrap_or_else(|| Arc::new(Server::new(address, self.options, self.sockets.clone()))));
+        }
+        let gone = old.iter().filter(|s| new.iter().all(|n| n.address() != s.address())).cloned().collect::<Vec<_>>();
+        self.servers.store(Arc::new(new));
+        gone.iter().for_each(|server| server.pool.drain());
+    }
+
+    /// The servers, in the order given.
+    pub fn servers(&self) -> Vec<Arc<Server>> {
+        self.servers.load().to_vec()
+    }
+
+    /// How the group behaves.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The servers for one query, and its number.
+    pub(super) fn turn(&self) -> (Arc<Vec<Arc<Server>>>, usize) {
+        (self.servers.load_full(), self.turn.fetch_add(1, Relaxed))
+    }
+}
+
+impl Exchange for Group {
+    fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a> {
+        Box::pin(race::run(self, query, deadline))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.servers.load().iter().for_each(|server| server.pool.drain());
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("options", &self.options).field("servers", &self.servers()).finish()
+    }
+}

@@ -1,0 +1,312 @@
+//! The TCP connections to one server: which one carries the next query, and when another one is opened.
+//!
+//! CoreDNS answers one query at a time per connection, so a query gets a connection of its own while fewer than
+//! `max_connections` are open; above that up to [`DEPTH`] share one, and the rest wait. Dialling is bounded, and who
+//! waits takes whichever connection is free first, the new one or one that has just been given back.
+
+use super::Error;
+use super::server::Server;
+use super::stats::Connections;
+use super::stream::{Connection, Lease};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+/// Queries that may share a connection when no more can be opened.
+const DEPTH: usize = 4;
+/// Connections being opened at once.
+const DIALS: usize = 8;
+/// How long opening a connection may take, unless a try has less time.
+const DIAL_TIME: Duration = Duration::from_secs(1);
+/// Data that is not acknowledged for this long breaks the connection: the peer is gone without a word.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// After a failed dial, how long the connections that are open must do.
+const DIAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The connections to one server.
+#[derive(Default)]
+pub(super) struct Pool {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// All that take queries.
+    open: Vec<Arc<Connection>>,
+    /// Those of them that carry none; the one used last is at the end, so that surplus ones stay idle and are closed.
+    idle: Vec<Arc<Connection>>,
+    dialing: usize,
+    waiting: VecDeque<Waiter>,
+    /// The server was removed: what is idle is closed.
+    draining: bool,
+    /// No new connections before this moment while others are open.
+    paused_until: Option<Instant>,
+}
+
+/// A query waiting for a connection.
+struct Waiter {
+    /// It wants one that has carried nothing yet.
+    fresh: bool,
+    give: oneshot::Sender<Result<Lease, Error>>,
+}
+
+impl Pool {
+    /// A connection for one query; with `fresh`, a new one if one may be opened.
+    pub(super) async fn acquire(server: &Arc<Server>, fresh: bool) -> Result<Lease, Error> {
+        let pool = &server.pool;
+        let receive = {
+            let mut state = pool.lock();
+            if let Some(connection) = state.choose(server.options.max_connections, fresh) {
+                connection.load.fetch_add(1, Relaxed);
+                return Ok(Lease::new(connection));
+            }
+            if state.waiting.len() >= server.options.max_waiting {
+                state.waiting.retain(|w| !w.give.is_closed());
+                if state.waiting.len() >= server.options.max_waiting {
+                    return Err(Error::Busy { server: server.address() });
+                }
+            }
+            let (give, receive) = oneshot::channel();
+            state.waiting.push_back(Waiter { fresh, give });
+            receive
+        };
+        Pool::replenish(server);
+        receive.await.unwrap_or(Err(Error::Closed { server: server.address(), source: None }))
+    }
+
+    /// Gives back one query's worth of `connection`: to the next who waits, else to the idle ones.
+    pub(super) fn release(&self, connection: &Arc<Connection>, fresh: bool) {
+        loop {
+            let mut state = self.lock();
+            let load = connection.load.fetch_sub(1, Relaxed) - 1;
+            if connection.retired.load(Relaxed) {
+                drop(state);
+                if load == 0 {
+                    connection.wake();
+                }
+                return;
+            }
+            let Some(waiter) = state.next_waiter(fresh) else {
+                if load > 0 {
+                    return;
+                }
+                if !state.draining {
+                    state.idle.push(connection.clone());
+                    return;
+                }
+                state.forget(connection);
+                drop(state);
+                connection.wake();
+                return;
+            };
+            connection.load.fetch_add(1, Relaxed);
+            drop(state);
+            match waiter.give.send(Ok(Lease::new(connection.clone()))) {
+                Ok(()) => return,
+                // The waiter went away this moment: the next one, then.
+                Err(lease) => {
+                    let _ = lease.map(Lease::disarm);
+                }
+            }
+        }
+    }
+
+    /// Takes `connection` out: it gets no new queries.
+    pub(super) fn withdraw(&self, connection: &Arc<Connection>) {
+        self.lock().forget(connection);
+    }
+
+    /// Takes `connection` out if nobody uses it.
+    pub(super) fn withdraw_idle(&self, connection: &Arc<Connection>) -> bool {
+        let mut state = self.lock();
+        let idle = connection.load.load(Relaxed) == 0;
+        if idle {
+            state.forget(connection);
+        }
+        idle
+    }
+
+    /// A connection proved dead: closes the idle ones from which nothing has come since `since` either.
+    pub(super) fn distrust(&self, since: Instant) {
+        let mut state = self.lock();
+        let stale: Vec<_> = state.idle.iter().filter(|c| c.last_active() < since).cloned().collect();
+        stale.iter().for_each(|connection| state.forget(connection));
+        drop(state);
+        stale.iter().for_each(|connection| connection.wake());
+    }
+
+    /// The server is no longer in its group: connections are closed as their queries are answered.
+    pub(super) fn drain(&self) {
+        let mut state = self.lock();
+        state.draining = true;
+        let idle = state.idle.clone();
+        idle.iter().for_each(|connection| state.forget(connection));
+        drop(state);
+        idle.iter().for_each(|connection| connection.wake());
+    }
+
+    /// How many connections are in which state.
+    pub(super) fn connections(&self) -> Connections {
+        let state = self.lock();
+        Connections { dialing: state.dialing, idle: state.idle.len(), busy: state.open.len() - state.idle.len() }
+    }
+
+    /// Opens as many connections as those who wait need and the limits allow.
+    pub(super) fn replenish(server: &Arc<Server>) {
+        let needed = server.pool.lock().dials_needed(server.options.max_connections);
+        for _ in 0..needed {
+            tokio::spawn(Pool::open(server.clone()));
+        }
+    }
+
+    /// Opens a connection and runs it to its end.
+    async fn open(server: Arc<Server>) {
+        /// Counts a dial that ends without a connection; so it does when the task is dropped.
+        struct Dial<'a>(&'a Server, Error);
+        impl Drop for Dial<'_> {
+            fn drop(&mut self) {
+                self.0.pool.dial_failed(&self.1);
+            }
+        }
+        let address = server.address();
+        let limit = DIAL_TIME.min(server.options.timeout);
+        let mut dial = Dial(&server, Error::Closed { server: address, source: None });
+        let failure = match timeout(limit, connect(&server)).await {
+            Ok(Ok(stream)) => {
+                std::mem::forget(dial);
+                server.stats.dials.add(1);
+                let (connection, read) = Connection::new(server.clone(), stream);
+                server.pool.opened(&connection);
+                server.pool.share(server.options.max_connections);
+                Pool::replenish(&server);
+                connection.run(read).await;
+                return Pool::replenish(&server);
+            }
+            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
+            Err(_) => Error::Timeout { server: address, after: limit },
+        };
+        dial.1 = failure;
+        drop(dial);
+        server.pool.share(server.options.max_connections);
+        Pool::replenish(&server);
+    }
+
+    fn opened(&self, connection: &Arc<Connection>) {
+        let mut state = self.lock();
+        state.dialing -= 1;
+        state.paused_until = None;
+        state.open.push(connection.clone());
+        connection.load.fetch_add(1, Relaxed);
+        drop(state);
+        self.release(connection, true);
+    }
+
+    /// Lets those who wait share connections, if no more of these can be had.
+    fn share(&self, max_connections: usize) {
+        loop {
+            let mut state = self.lock();
+            if state.waiting.is_empty() || state.may_grow(max_connections) {
+                return;
+            }
+            let Some(connection) = state.least_loaded() else { return };
+            let Some(waiter) = state.next_waiter(true) else { return };
+            state.idle.retain(|c| !Arc::ptr_eq(c, &connection));
+            connection.load.fetch_add(1, Relaxed);
+            drop(state);
+            // A lease that finds nobody gives itself back.
+            drop(waiter.give.send(Ok(Lease::new(connection))));
+        }
+    }
+
+    /// A dial failed. Without any connection left those who wait are told; else the open ones must do for a while.
+    fn dial_failed(&self, error: &Error) {
+        let mut state = self.lock();
+        state.dialing -= 1;
+        if state.open.is_empty() {
+            let told = if state.dialing == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+            drop(state);
+            for waiter in told {
+                let _ = waiter.give.send(Err(error.clone()));
+            }
+            return;
+        }
+        state.paused_until = Some(Instant::now() + DIAL_PAUSE);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    /// The connection that a query may use at once.
+    fn choose(&mut self, max_connections: usize, fresh: bool) -> Option<Arc<Connection>> {
+        if !fresh && let Some(connection) = self.idle.pop() {
+            return Some(connection);
+        }
+        if self.may_grow(max_connections) || !self.waiting.is_empty() {
+            return None;
+        }
+        let connection = self.least_loaded()?;
+        self.idle.retain(|c| !Arc::ptr_eq(c, &connection));
+        Some(connection)
+    }
+
+    /// May connections be added to those that are open?
+    fn may_grow(&self, max_connections: usize) -> bool {
+        let paused = !self.open.is_empty() && self.paused_until.is_some_and(|until| Instant::now() < until);
+        self.open.len() < max_connections && !paused
+    }
+
+    /// The connection with the fewest queries, if it takes another one.
+    fn least_loaded(&self) -> Option<Arc<Connection>> {
+        let least = self.open.iter().min_by_key(|c| c.load.load(Relaxed))?;
+        (least.load.load(Relaxed) < DEPTH).then(|| least.clone())
+    }
+
+    /// The next query to get a connection. One that wants a new connection takes a used one only when none is coming.
+    fn next_waiter(&mut self, fresh: bool) -> Option<Waiter> {
+        loop {
+            let suits = |w: &Waiter| fresh || !w.fresh || self.dialing == 0;
+            let at = self.waiting.iter().position(|w| w.give.is_closed() || suits(w))?;
+            match self.waiting.remove(at) {
+                Some(waiter) if waiter.give.is_closed() => {}
+                waiter => return waiter,
+            }
+        }
+    }
+
+    fn forget(&mut self, connection: &Arc<Connection>) {
+        connection.retired.store(true, Relaxed);
+        self.open.retain(|c| !Arc::ptr_eq(c, connection));
+        self.idle.retain(|c| !Arc::ptr_eq(c, connection));
+    }
+
+    /// Counts, and returns, the dials to be started now.
+    fn dials_needed(&mut self, max_connections: usize) -> usize {
+        while self.waiting.front().is_some_and(|w| w.give.is_closed()) {
+            self.waiting.pop_front();
+        }
+        if !self.may_grow(max_connections) {
+            return 0;
+        }
+        let room = max_connections.saturating_sub(self.open.len() + self.dialing);
+        let needed = self.waiting.len().min(DIALS).saturating_sub(self.dialing).min(room);
+        self.dialing += needed;
+        needed
+    }
+}
+
+/// A connection with Nagle's delay off and a limit on what may stay unacknowledged.
+async fn connect(server: &Server) -> io::Result<TcpStream> {
+    let address = server.address();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_nodelay(true)?;
+    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    socket.connect(address).await
+}

@@ -1,0 +1,132 @@
+//! What each server was asked and how it went: cells that the tries count into and that the exporter reads.
+
+use super::Transport;
+use crate::observe::cells::{Counter, Histogram};
+
+/// How one try at one server ended. The set is closed: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A reply that ended the search: NOERROR, NXDOMAIN, SERVFAIL, …
+    Ok,
+    /// A reply whose code speaks of the server: REFUSED, NOTIMP, FORMERR, …
+    Rejected,
+    /// A truncated reply over UDP.
+    Truncated,
+    /// Nothing within the try's time.
+    Timeout,
+    /// No connection: refused, unreachable, no port left.
+    Unreachable,
+    /// The connection ended before the reply.
+    Closed,
+    /// Over TCP, something that is no reply to the query.
+    Mismatch,
+    /// Too many were waiting for a connection.
+    Busy,
+    /// Given up: another server was faster, or the caller went away.
+    Abandoned,
+}
+
+impl Outcome {
+    /// All of them, in the order of [`Snapshot::queries`].
+    pub const ALL: [Outcome; 9] = [
+        Outcome::Ok,
+        Outcome::Rejected,
+        Outcome::Truncated,
+        Outcome::Timeout,
+        Outcome::Unreachable,
+        Outcome::Closed,
+        Outcome::Mismatch,
+        Outcome::Busy,
+        Outcome::Abandoned,
+    ];
+
+    /// The name that metrics use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::Rejected => "rejected",
+            Outcome::Truncated => "truncated",
+            Outcome::Timeout => "timeout",
+            Outcome::Unreachable => "unreachable",
+            Outcome::Closed => "closed",
+            Outcome::Mismatch => "mismatch",
+            Outcome::Busy => "busy",
+            Outcome::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// The cells of one server.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    queries: [[Counter; Outcome::ALL.len()]; 2],
+    pub(super) durations: Histogram,
+    /// Tries repeated on a fresh connection, or without OPT.
+    pub(super) retries: Counter,
+    /// Connections opened.
+    pub(super) dials: Counter,
+    /// UDP datagrams that matched nothing, and messages over TCP under an id that nobody waits for.
+    pub(super) unsolicited: Counter,
+    /// Replies that came after their query was given up.
+    pub(super) late: Counter,
+}
+
+impl Stats {
+    /// Counts one try.
+    pub(super) fn count(&self, transport: Transport, outcome: Outcome) {
+        self.queries[transport as usize][outcome as usize].add(1);
+    }
+
+    /// Reads the counts of tries, by transport (UDP, TCP) and outcome.
+    pub(super) fn queries(&self) -> [[u64; Outcome::ALL.len()]; 2] {
+        self.queries.each_ref().map(|of_transport| of_transport.each_ref().map(Counter::get))
+    }
+}
+
+/// TCP connections of one server, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Being opened.
+    pub dialing: usize,
+    /// Open, no query in flight.
+    pub idle: usize,
+    /// Open, at least one query in flight.
+    pub busy: usize,
+}
+
+/// What a server's cells hold at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Tries by transport ([`Transport`] as index) and outcome (order of [`Outcome::ALL`]).
+    pub queries: [[u64; Outcome::ALL.len()]; 2],
+    /// TCP connections by state.
+    pub connections: Connections,
+    /// Tries under way.
+    pub in_flight: usize,
+    /// Tries repeated on a fresh connection or without OPT.
+    pub retries: u64,
+    /// TCP connections opened so far.
+    pub dials: u64,
+    /// Messages that answered nothing that was asked.
+    pub unsolicited: u64,
+    /// Replies to queries given up before.
+    pub late: u64,
+    /// Is the server passed over because it failed?
+    pub failing: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_counted_where_the_exporter_reads_them() {
+        let stats = Stats::default();
+        for (n, outcome) in Outcome::ALL.into_iter().enumerate() {
+            (0..=n).for_each(|_| stats.count(Transport::Tcp, outcome));
+        }
+        let [udp, tcp] = stats.queries();
+        assert_eq!(udp, [0; 9]);
+        assert_eq!(tcp, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+}

@@ -1,0 +1,458 @@
+//! One TCP connection (RFC 7766): queries written as they come, replies matched by id in whatever order they arrive.
+//!
+//! A query on a quiet connection is written by whoever asks; when others are under way it is queued, and the
+//! connection's task writes all that is queued at once. The task reads: one read takes all messages that are there.
+//! The id of a query that was given up stays reserved until its reply comes or the connection ends.
+
+use super::framing::Frames;
+use super::lifetime::{Abandoned, Condition, Limits, Verdict};
+use super::server::Server;
+use super::{Error, Query, message};
+use crate::wire::header::Header;
+use futures_util::task::AtomicWaker;
+use smallvec::SmallVec;
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Octets taken by one read, on the stack of the reader.
+const READ: usize = 8192;
+/// Messages that nobody asked for, after which a connection is closed.
+const UNSOLICITED: u32 = 16;
+/// Capacity above which the queue of a connection is given back when it is empty.
+const KEEP: usize = 4096;
+
+/// An open connection, shared by its task, the pool and the queries that use it.
+pub(super) struct Connection {
+    pub(super) server: Arc<Server>,
+    limits: Limits,
+    state: Mutex<State>,
+    task: AtomicWaker,
+    /// When an octet last came, in the server's milliseconds.
+    last_active: AtomicU64,
+    /// Queries that hold the connection or whose late reply is awaited. Written under the pool's lock.
+    pub(super) load: AtomicUsize,
+    /// Gone from the pool: to be closed when nobody uses it. Written under the pool's lock.
+    pub(super) retired: AtomicBool,
+}
+
+struct State {
+    /// `None` once the connection is closed.
+    write: Option<OwnedWriteHalf>,
+    /// Framed queries not yet written.
+    queue: Vec<u8>,
+    flights: SmallVec<[Flight; 4]>,
+    /// Octets received so far.
+    received: u64,
+    /// Replies received so far.
+    replies: u64,
+    unsolicited: u32,
+    /// The limits must be judged anew, before the timer says so.
+    judge: bool,
+    closed: Option<Reason>,
+}
+
+/// A query under way.
+struct Flight {
+    id: u16,
+    written: Instant,
+    /// Octets that had been received when it was written.
+    received: u64,
+    fate: Fate,
+}
+
+enum Fate {
+    Waiting(Option<Waker>),
+    Answered(Vec<u8>),
+    Abandoned,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug)]
+pub(super) enum Reason {
+    /// The server closed it, or the kernel did.
+    Peer(Option<Arc<io::Error>>),
+    /// A query timed out and not an octet came meanwhile.
+    Unresponsive,
+    /// What came is no DNS message, not the answer to the question, or not asked for.
+    BadReply,
+    /// Nobody needed it any more.
+    Unused,
+}
+
+/// A query lost with its connection.
+pub(super) struct Lost {
+    /// Nothing speaks against the server: it had answered on this connection, then closed it. Ask again on a new one.
+    pub(super) again: bool,
+    /// The error, when there is no asking again.
+    pub(super) error: Error,
+}
+
+impl Connection {
+    pub(super) fn new(server: Arc<Server>, stream: TcpStream) -> (Arc<Connection>, OwnedReadHalf) {
+        let now = Instant::now();
+        let (read, write) = stream.into_split();
+        let options = &server.options;
+        let limits = Limits::new(now, options.idle, options.max_age, options.timeout, rand::random());
+        let connection = Connection {
+            limits,
+            state: Mutex::new(State {
+                write: Some(write),
+                queue: Vec::new(),
+                flights: SmallVec::new(),
+                received: 0,
+                replies: 0,
+                unsolicited: 0,
+                judge: false,
+                closed: None,
+            }),
+            task: AtomicWaker::new(),
+            last_active: AtomicU64::new(server.millis(now)),
+            load: AtomicUsize::new(0),
+            retired: AtomicBool::new(false),
+            server,
+        };
+        (Arc::new(connection), read)
+    }
+
+    /// When an octet last came.
+    pub(super) fn last_active(&self) -> Instant {
+        self.server.instant(self.last_active.load(Relaxed))
+    }
+
+    /// Lets the task look again: at the queue, at the limits, at whether it is still needed.
+    pub(super) fn wake(&self) {
+        self.task.wake();
+    }
+
+    /// Ends the connection: the pool forgets it, its queries are told, its task will drop the socket.
+    pub(super) fn close(self: &Arc<Self>, reason: Reason) {
+        self.server.pool.withdraw(self);
+        let mut state = self.lock();
+        state.closed.get_or_insert(reason);
+        state.write = None;
+        let waiting: SmallVec<[Waker; 4]> = state.flights.iter_mut().filter_map(|f| f.fate.take_waker()).collect();
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        self.wake();
+    }
+
+    /// Sends a query; the reply is to be awaited under the id returned.
+    fn submit(self: &Arc<Self>, query: Query<'_>, edns: bool) -> Result<u16, Lost> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(write) = state.write.as_ref().filter(|_| state.closed.is_none()) else {
+            return Err(self.lost(state, true));
+        };
+        let id = loop {
+            let id = rand::random();
+            if state.flights.iter().all(|f| f.id != id) {
+                break id;
+            }
+        };
+        let alone = state.flights.is_empty() && state.queue.is_empty();
+        let len = u16::try_from(message::query_len(query, edns)).unwrap_or(u16::MAX);
+        state.queue.extend_from_slice(&len.to_be_bytes());
+        message::write_query(&mut state.queue, query, id, edns);
+        if alone {
+            match write.try_write(&state.queue) {
+                Ok(n) => state.written(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => {
+                    let lost = self.lost(state, true);
+                    drop(guard);
+                    self.close(Reason::Peer(Some(Arc::new(e))));
+                    return Err(lost);
+                }
+            }
+        }
+        let flight = Flight { id, written: Instant::now(), received: state.received, fate: Fate::Waiting(None) };
+        state.flights.push(flight);
+        let queued = !state.queue.is_empty();
+        drop(guard);
+        if queued {
+            self.wake();
+        }
+        Ok(id)
+    }
+
+    /// What to tell a query that this connection will not answer.
+    fn lost(&self, state: &State, unsent: bool) -> Lost {
+        let server = self.server.address();
+        let (orderly, error) = match &state.closed {
+            Some(Reason::Peer(source)) => (true, Error::Closed { server, source: source.clone() }),
+            Some(Reason::BadReply) => (false, Error::BadReply { server }),
+            Some(Reason::Unresponsive | Reason::Unused) | None => (false, Error::Closed { server, source: None }),
+        };
+        Lost { again: unsent || orderly && state.replies > 0, error }
+    }
+
+    /// The connection's task: reads, writes what is queued, keeps the limits.
+    pub(super) async fn run(self: Arc<Self>, mut read: OwnedReadHalf) {
+        /// Closes the connection also when the task is dropped.
+        struct Closing(Arc<Connection>);
+        impl Drop for Closing {
+            fn drop(&mut self) {
+                self.0.close(Reason::Unused);
+            }
+        }
+        let closing = Closing(self);
+        let connection = &closing.0;
+        let mut frames = Frames::default();
+        let mut timer = pin!(sleep_until(Instant::now() + connection.limits.idle));
+        let reason = poll_fn(|cx| connection.poll(cx, &mut read, &mut frames, timer.as_mut())).await;
+        tracing::debug!(server = %connection.server.address(), ?reason, "connection to upstream closed");
+        connection.close(reason);
+    }
+
+    fn poll(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+        read: &mut OwnedReadHalf,
+        frames: &mut Frames,
+        mut timer: Pin<&mut Sleep>,
+    ) -> Poll<Reason> {
+        self.task.register(cx.waker());
+        loop {
+            let mut octets = [MaybeUninit::uninit(); READ];
+            let mut buffer = ReadBuf::uninit(&mut octets);
+            match Pin::new(&mut *read).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(e)) => return Poll::Ready(Reason::Peer(Some(Arc::new(e)))),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Reason::Peer(None)),
+                Poll::Ready(Ok(())) => {
+                    if let Err(reason) = self.receive(frames, buffer.filled()) {
+                        return Poll::Ready(reason);
+                    }
+                }
+            }
+        }
+        loop {
+            let judge = match self.flush(cx) {
+                Ok(judge) => judge,
+                Err(reason) => return Poll::Ready(reason),
+            };
+            if self.retired.load(Relaxed) && self.load.load(Relaxed) == 0 {
+                return Poll::Ready(Reason::Unused);
+            }
+            if !judge && timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match self.judge(Instant::now()) {
+                Ok(next) => timer.as_mut().reset(next),
+                Err(reason) => return Poll::Ready(reason),
+            }
+        }
+    }
+
+    /// Hands out the replies that `octets` complete.
+    fn receive(self: &Arc<Self>, frames: &mut Frames, octets: &[u8]) -> Result<(), Reason> {
+        self.last_active.store(self.server.millis(Instant::now()), Relaxed);
+        let mut woken: SmallVec<[Waker; 4]> = SmallVec::new();
+        let mut late = 0;
+        let mut state = self.lock();
+        state.received += octets.len() as u64;
+        let result = frames.feed(octets, |reply| match state.deliver(reply) {
+            Delivered::Waiting(waker) => woken.extend(waker),
+            Delivered::Late => late += 1,
+            Delivered::Unsolicited => self.server.stats.unsolicited.add(1),
+        });
+        let flooded = state.unsolicited > UNSOLICITED;
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        if late > 0 {
+            self.server.stats.late.add(late);
+            (0..late).for_each(|_| self.server.pool.release(self, false));
+        }
+        if flooded || result.is_err() { Err(Reason::BadReply) } else { Ok(()) }
+    }
+
+    /// Writes what is queued; says whether the limits are to be judged.
+    fn flush(&self, cx: &mut Context<'_>) -> Result<bool, Reason> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(reason) = &state.closed {
+            return Err(reason.clone());
+        }
+        while let Some(write) = state.write.as_mut().filter(|_| !state.queue.is_empty()) {
+            match Pin::new(write).poll_write(cx, &state.queue) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) => state.written(n),
+                Poll::Ready(Err(e)) => return Err(Reason::Peer(Some(Arc::new(e)))),
+            }
+        }
+        Ok(std::mem::take(&mut state.judge))
+    }
+
+    /// Applies the limits at `now`; returns when to look again.
+    fn judge(self: &Arc<Self>, now: Instant) -> Result<Instant, Reason> {
+        loop {
+            let state = self.lock();
+            let oldest = state.flights.iter().filter(|f| matches!(f.fate, Fate::Abandoned)).min_by_key(|f| f.written);
+            let abandoned = oldest.map(|f| Abandoned { written: f.written, silent: f.received == state.received });
+            drop(state);
+            let condition = Condition {
+                last_active: self.last_active(),
+                in_use: self.load.load(Relaxed) > 0,
+                retired: self.retired.load(Relaxed),
+                abandoned,
+            };
+            match self.limits.judge(now, condition) {
+                Verdict::Keep(next) => return Ok(next),
+                // Somebody may have taken it this very moment.
+                Verdict::Idle if self.server.pool.withdraw_idle(self) => return Err(Reason::Unused),
+                Verdict::Idle => return Ok(now + self.limits.idle),
+                Verdict::Retire => self.server.pool.withdraw(self),
+                Verdict::Unresponsive => {
+                    if let Some(query) = abandoned {
+                        self.server.pool.distrust(query.written);
+                    }
+                    return Err(Reason::Unresponsive);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What became of a message received.
+enum Delivered {
+    Waiting(Option<Waker>),
+    Late,
+    Unsolicited,
+}
+
+impl State {
+    fn deliver(&mut self, reply: &[u8]) -> Delivered {
+        let id = Header::read(reply).map(|h| h.id);
+        match self.flights.iter().position(|f| Some(f.id) == id) {
+            Some(at) if matches!(self.flights[at].fate, Fate::Waiting(_)) => {
+                self.replies += 1;
+                let fate = std::mem::replace(&mut self.flights[at].fate, Fate::Answered(reply.to_vec()));
+                Delivered::Waiting(if let Fate::Waiting(waker) = fate { waker } else { None })
+            }
+            Some(at) if matches!(self.flights[at].fate, Fate::Abandoned) => {
+                self.replies += 1;
+                self.flights.swap_remove(at);
+                Delivered::Late
+            }
+            _ => {
+                self.unsolicited += 1;
+                Delivered::Unsolicited
+            }
+        }
+    }
+
+    /// Forgets the first `n` octets of the queue.
+    fn written(&mut self, n: usize) {
+        self.queue.drain(..n);
+        if self.queue.is_empty() && self.queue.capacity() > KEEP {
+            self.queue = Vec::new();
+        }
+    }
+}
+
+impl Fate {
+    fn take_waker(&mut self) -> Option<Waker> {
+        if let Fate::Waiting(waker) = self { waker.take() } else { None }
+    }
+}
+
+/// The right to put one query on a connection. Given back when dropped.
+pub(super) struct Lease {
+    connection: Arc<Connection>,
+    /// False once the lease was given up without being given back.
+    armed: bool,
+}
+
+impl Lease {
+    /// A lease that the pool has counted.
+    pub(super) fn new(connection: Arc<Connection>) -> Lease {
+        Lease { connection, armed: true }
+    }
+
+    /// Gives up the lease; whoever does so gives back, in its place, what the pool has counted.
+    pub(super) fn disarm(mut self) {
+        self.armed = false;
+    }
+
+    /// Sends the query and waits for its reply, however long that takes. The reply has the query's own id.
+    pub(super) async fn ask(self, query: Query<'_>, edns: bool) -> Result<Vec<u8>, Lost> {
+        let id = self.connection.submit(query, edns)?;
+        let mut waiting = Waiting { lease: self, id, over: false };
+        let mut reply = poll_fn(|cx| waiting.poll(cx)).await?;
+        if message::accept(query, &mut reply) {
+            return Ok(reply);
+        }
+        let connection = &waiting.lease.connection;
+        connection.close(Reason::BadReply);
+        Err(Lost { again: false, error: Error::BadReply { server: connection.server.address() } })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.armed {
+            self.connection.server.pool.release(&self.connection, false);
+        }
+    }
+}
+
+/// A query on its connection. Dropped before the reply, it leaves its id reserved and its lease with the connection.
+struct Waiting {
+    lease: Lease,
+    id: u16,
+    over: bool,
+}
+
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Lost>> {
+        let mut guard = self.lease.connection.lock();
+        let state = &mut *guard;
+        let at = state.flights.iter().position(|f| f.id == self.id);
+        let fate = at.map(|at| &mut state.flights[at].fate);
+        if let (Some(Fate::Waiting(waker)), None) = (fate, &state.closed) {
+            match waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        self.over = true;
+        match at.map(|at| state.flights.swap_remove(at).fate) {
+            Some(Fate::Answered(reply)) => Poll::Ready(Ok(reply)),
+            _ => Poll::Ready(Err(self.lease.connection.lost(state, false))),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let connection = &self.lease.connection;
+        let mut state = connection.lock();
+        let Some(at) = state.flights.iter().position(|f| f.id == self.id) else { return };
+        if state.closed.is_some() || matches!(state.flights[at].fate, Fate::Answered(_)) {
+            state.flights.swap_remove(at);
+            return;
+        }
+        state.flights[at].fate = Fate::Abandoned;
+        state.judge = true;
+        drop(state);
+        connection.wake();
+        self.lease.armed = false;
+    }
+}

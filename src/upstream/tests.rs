@@ -1,0 +1,1 @@
+//! Rows of the behaviour list, against scripted servers on loopback.
