@@ -192,8 +192,8 @@ impl Pool {
         };
         dial.1 = failure;
         drop(dial);
+        // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
         server.pool.share(server.options.max_connections);
-        Pool::replenish(&server);
     }
 
     fn opened(&self, connection: &Arc<Connection>) {
