@@ -151,6 +151,6 @@ metrics: { listen: [\"127.0.0.1:9253\"] }
 health: { listen: \"127.0.0.1:8080\" }
 ";
         assert_eq!(plan.config_text(), expected);
-        assert!(config::parse(&plan.config_text(), &config::Overrides::default()).is_ok());
+        assert!(config::load_str("demo", &plan.config_text()).is_ok());
     }
 }
