@@ -10,6 +10,8 @@
 
 #[path = "scenarios/file.rs"]
 mod file;
+#[path = "scenarios/script.rs"]
+mod script;
 #[path = "scenarios/text.rs"]
 mod text;
 #[path = "scenarios/world.rs"]
