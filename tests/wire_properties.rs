@@ -3,6 +3,8 @@
 //!
 //! The cases are the same in every run.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, SOA, SRV, TXT};
