@@ -5,6 +5,7 @@
 //! Nothing here touches the network or waits: the store, the resolver and the front are the server's own, the upstream
 //! is a script, time is a number. Answers are read back by hickory-proto.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
 // `pub` in the files below means "for this test".
 #![allow(unreachable_pub)]
 

@@ -4,6 +4,7 @@
 
 pub mod edns;
 pub mod header;
+pub mod names;
 pub mod query;
 pub mod question;
 pub mod record;

@@ -93,7 +93,8 @@ pub fn read(packet: &[u8]) -> Gate<'_> {
 }
 
 /// Reads the additional section: the OPT, and whether the message is signed (TSIG, SIG(0)).
-/// `None` when it cannot be read, holds a second OPT or one with an owner, or does not end with the packet.
+/// `None` when it cannot be read, holds a second OPT, one with an owner or any other record, or does not end with the
+/// packet.
 #[inline]
 fn additional(packet: &[u8], at: usize, header: &Header) -> Option<(Option<ClientEdns>, bool)> {
     if header.arcount == 0 {
@@ -113,7 +114,8 @@ fn additional(packet: &[u8], at: usize, header: &Header) -> Option<(Option<Clien
                 opt = Some(edns::read(record.class, record.ttl, rdata).ok()?);
             }
             rtype::TSIG | rtype::SIG => signed = true,
-            _ => {}
+            // No other record belongs in a query, and nobody has looked at what this one holds.
+            _ => return None,
         }
     }
     (records.position() == packet.len()).then_some((opt, signed))

@@ -5,6 +5,7 @@
 //! other octet as the upstream sent it. Whether and how long it is kept is decided by `cache::policy`.
 
 use super::header::{self, Header, rcode};
+use super::names;
 use super::question::{Question, rtype};
 use super::record::{self, Record, Section};
 use hickory_proto::op::Message;
@@ -47,6 +48,9 @@ pub enum Invalid {
     /// The records cannot be walked to the very end of the message.
     #[error("the reply's records do not end where the message ends")]
     Framing,
+    /// Names that are spelled by octets which are none of a name, or by too many pointers.
+    #[error("the reply's names lead to what is no name")]
+    Names,
     /// hickory-proto cannot read it.
     #[error("the reply holds a record that cannot be read")]
     Record,
@@ -72,6 +76,9 @@ pub fn reply(mut message: Vec<u8>, question: &Question) -> Result<Reply, Invalid
         return Ok(without_question(&header, question));
     }
     let opt = walk(&message)?;
+    if !names::are_settled(&message) {
+        return Err(Invalid::Names);
+    }
     let (code, ede) = match &opt {
         Some(opt) => (((opt.ttl >> 24) as u16) << 4 | header.rcode(), extended_error(&message, opt)),
         None => (header.rcode(), None),
