@@ -3,14 +3,19 @@
 use super::upstreams::Upstreams;
 use crate::cache::Store;
 use crate::cache::store::Kind;
+use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
 use crate::upstream::{Outcome, Server, Transport};
 use std::sync::Arc;
 
-/// Has every scrape read `store` and `upstreams`.
-pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams) {
+/// Has every scrape read `store`, `upstreams` and `log`.
+pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams, log: Option<Log>) {
     metrics.register(Box::new(move |sink| {
+        if let Some(log) = &log {
+            let help = "Log lines dropped because nobody read them fast enough.";
+            sink.counter("nodens_log_lines_dropped_total", help, &[], log.lost());
+        }
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
     }));

@@ -22,6 +22,7 @@ use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use crate::sys::socket;
+use ipnet::IpNet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -186,8 +187,8 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     }
 
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
-    metrics::report(&metrics, Arc::clone(&store), upstreams.clone());
-    let acl = Acl::new(config.listen.allow_from.clone());
+    metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
+    let acl = acl(config);
     let front = Arc::new(Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()));
     let house = House::new(Arc::clone(&front), connection_limits(config));
     let mut workers = Vec::new();
@@ -288,6 +289,15 @@ fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> E
         _ => String::new(),
     };
     Error::Bind { address, proto, source, hint }
+}
+
+/// Who may ask: the networks listed, and the host itself through our own addresses, as probes do.
+fn acl(config: &Config) -> Acl {
+    let mut networks = config.listen.allow_from.clone();
+    if !networks.is_empty() {
+        networks.extend(config.listen.addresses.iter().map(|&ip| IpNet::from(ip)));
+    }
+    Acl::new(networks)
 }
 
 fn limits(config: &Config) -> Limits {

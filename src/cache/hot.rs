@@ -9,7 +9,6 @@ use super::entry::Entry;
 use super::key::Key;
 use super::store::Store;
 use crate::sys::clock::Moment;
-use std::hash::BuildHasher;
 
 /// Sets of two slots; a power of two. Some 2,000 names find their place; the table itself takes 32 KiB.
 const SETS: usize = 2048;
@@ -24,20 +23,13 @@ pub struct Hot {
     sets: Box<[[Option<Entry>; 2]]>,
     /// The entry that was found last and had no place in a slot.
     guest: Option<Entry>,
-    hasher: foldhash::fast::RandomState,
     generation: u64,
     turn: u32,
 }
 
 impl Default for Hot {
     fn default() -> Hot {
-        Hot {
-            sets: vec![[None, None]; SETS].into(),
-            guest: None,
-            hasher: foldhash::fast::RandomState::default(),
-            generation: 0,
-            turn: 0,
-        }
+        Hot { sets: vec![[None, None]; SETS].into(), guest: None, generation: 0, turn: 0 }
     }
 }
 
@@ -50,8 +42,8 @@ impl Hot {
             self.sets.fill([None, None]);
             self.generation = generation;
         }
-        let set = &mut self.sets[self.hasher.hash_one(key) as usize % SETS];
-        let answers = |slot: &Option<Entry>| slot.as_ref().is_some_and(|entry| entry.key() == *key);
+        let set = &mut self.sets[key.hash() as usize % SETS];
+        let answers = |slot: &Option<Entry>| slot.as_ref().is_some_and(|entry| key.is_answered_by(entry));
         let found = set.iter().position(answers);
         self.turn = self.turn.wrapping_add(1);
         if let Some(at) = found
@@ -104,7 +96,7 @@ mod tests {
     }
 
     fn look(hot: &mut Hot, store: &Store, now: Moment) -> Option<u16> {
-        let key = Key { question: QUESTION, flags: Flags::default() };
+        let key = store.key(QUESTION, Flags::default());
         hot.get(store, &key, now).map(|e| e.about().zone)
     }
 

@@ -8,6 +8,6 @@ pub mod store;
 
 pub use entry::Entry;
 pub use hot::Hot;
-pub use key::{Flags, Key};
+pub use key::{Flags, Key, Seed};
 pub use policy::Ttls;
 pub use store::{Kind, Store};

@@ -81,7 +81,6 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.addresses", old.listen.addresses != new.listen.addresses),
         ("listen.port", old.listen.port != new.listen.port),
         ("listen.workers", old.listen.workers != new.listen.workers),
-        ("listen.allowFrom", old.listen.allow_from != new.listen.allow_from),
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
         ("metrics.listen", old.metrics != new.metrics),
         ("health.listen", old.health != new.health),

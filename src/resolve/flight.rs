@@ -10,7 +10,7 @@ use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome};
 use crate::cache::entry::About;
 use crate::cache::store::Kind;
-use crate::cache::{Entry, Flags, Key, Store, policy};
+use crate::cache::{Entry, Flags, Store, policy};
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::Source;
@@ -170,7 +170,7 @@ impl Inner {
 
     /// An answer that needs no upstream after all.
     fn at_hand(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Option<Outcome> {
-        let asked = Key { question: &miss.question, flags: miss.flags };
+        let asked = self.store.key(&miss.question, miss.flags);
         if self.store.contains(&asked)
             && let Some((entry, kind)) = self.store.get(&asked, now)
         {

@@ -1,7 +1,7 @@
 //! What every transport does with a packet: judge it, answer what can be answered here, hand the rest over.
 
 use super::client::Acl;
-use crate::cache::{Entry, Flags, Key, Store};
+use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Label, Proto, QueryCells, Source};
 use crate::resolve::{Miss, Outcome, Resolver, Waiter};
@@ -29,13 +29,13 @@ pub enum Verdict<'a, E> {
     Drop(DropReason),
 }
 
-/// Judges a packet; `look_up` asks the cache.
+/// Judges a packet; `look_up` asks the cache for a question with flags.
 #[inline]
-pub fn judge<'a, E>(packet: &'a [u8], look_up: impl FnOnce(&Key<'_>) -> Option<E>) -> Verdict<'a, E> {
+pub fn judge<'a, E>(packet: &'a [u8], look_up: impl FnOnce(&[u8], Flags) -> Option<E>) -> Verdict<'a, E> {
     match query::read(packet) {
         Gate::Ask(query) => {
             let flags = Flags::new(query.dnssec_ok(), query.checking_disabled());
-            match look_up(&Key { question: query.question.as_bytes(), flags }) {
+            match look_up(query.question.as_bytes(), flags) {
                 Some(entry) => Verdict::Hit(query, entry),
                 None => Verdict::Miss(query),
             }

@@ -117,7 +117,8 @@ impl Work {
             self.front.metrics.dropped(reason);
             return None;
         }
-        match judge(packet, |key| self.hot.get(&self.front.store, key, now)) {
+        let store = &self.front.store;
+        match judge(packet, |question, flags| self.hot.get(store, &store.key(question, flags), now)) {
             Verdict::Hit(query, entry) => {
                 let len = self.front.write_hit(entry, &Asked::over_udp(&query), now, out)?;
                 let (zone, source) = (entry.about().zone, source_of(entry));

@@ -190,9 +190,9 @@ impl World {
         let write = |q| if ask.tcp { Asked::over_tcp(q, KEEPALIVE) } else { Asked::over_udp(q) };
         // Over UDP a worker's own list stands before the store, over TCP it does not.
         let (store, hot) = (&self.front.store, &mut self.hot);
-        let verdict = judge(&packet, |key| match ask.tcp {
-            true => store.get(key, read_at).map(|(entry, _)| entry),
-            false => hot.get(store, key, read_at).cloned(),
+        let verdict = judge(&packet, |question, flags| match ask.tcp {
+            true => store.get(&store.key(question, flags), read_at).map(|(entry, _)| entry),
+            false => hot.get(store, &store.key(question, flags), read_at).cloned(),
         });
         let (len, source, zone) = match verdict {
             Verdict::Hit(query, entry) => {

@@ -202,7 +202,7 @@ impl Connection<'_> {
         let front = self.front;
         let cells = front.cells(Proto::Tcp, self.client);
         let keepalive = self.keepalive;
-        match judge(packet, |key| front.store.get(key, now)) {
+        match judge(packet, |question, flags| front.store.get(&front.store.key(question, flags), now)) {
             Verdict::Hit(query, (entry, _)) => {
                 let asked = Asked::over_tcp(&query, keepalive);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
