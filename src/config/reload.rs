@@ -201,7 +201,6 @@ mod tests {
             "listen.addresses",
             "listen.port",
             "listen.workers",
-            "listen.allowFrom",
             "cache.maxBytes",
             "metrics.listen",
             "health.listen",
