@@ -25,6 +25,8 @@ const READ: usize = 8192;
 const MAX_OUTSTANDING: usize = 128;
 /// Octets that may wait to be written; no more queries are read until they have left.
 const MAX_UNWRITTEN: usize = 64 * 1024;
+/// How long queries are still taken once the house closes: those sent before the client could know get their answers.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Room for a reply beside the stored message: an OPT with options.
 const OPT_ROOM: usize = 300;
 
@@ -93,9 +95,17 @@ impl Connection<'_> {
         let mut idle = allowed(&mut pressure);
         let timer = sleep_until(self.active + idle);
         tokio::pin!(timer);
+        let mut farewell = None;
         loop {
+            if *closing.borrow_and_update() && !self.finished {
+                let now = Instant::now();
+                let end = *farewell.get_or_insert(now + FAREWELL);
+                self.finished = now >= end;
+                farewell = farewell.filter(|_| !self.finished);
+                timer.as_mut().reset(self.due(idle, farewell));
+            }
             let owes = self.outstanding > 0 || self.output.len() > 0;
-            if (self.finished || *closing.borrow()) && !owes {
+            if self.finished && !owes {
                 return End::Done;
             }
             let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN;
@@ -126,9 +136,8 @@ impl Connection<'_> {
                     Err(_) => return End::Broken,
                 },
                 () = &mut timer => {
-                    let due = self.active + idle;
-                    if Instant::now() < due {
-                        timer.as_mut().reset(due);
+                    if farewell.is_some() || Instant::now() < self.active + idle {
+                        timer.as_mut().reset(self.due(idle, farewell));
                     } else if self.output.len() > 0 {
                         return End::Stalled;
                     } else if self.outstanding > 0 {
@@ -141,11 +150,16 @@ impl Connection<'_> {
                 }
                 Ok(()) = pressure.changed() => {
                     idle = allowed(&mut pressure);
-                    timer.as_mut().reset(self.active + idle);
+                    timer.as_mut().reset(self.due(idle, farewell));
                 }
                 _ = closing.changed() => {}
             }
         }
+    }
+
+    /// When there is something to decide: the end of the farewell, or else of the idle time.
+    fn due(&self, idle: Duration, farewell: Option<Instant>) -> Instant {
+        farewell.unwrap_or(self.active + idle)
     }
 
     /// Takes whole queries from what was read, as many as there is room to answer.
