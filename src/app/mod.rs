@@ -100,6 +100,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// When it cannot start.
 pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
+    abort_on_panic();
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -132,6 +133,16 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Threads that still wait in the kernel hold nothing that matters any more.
     runtime.shutdown_background();
     result
+}
+
+/// Has a panic, once it is logged, end the process whatever the profile: without the thread or task that it ended, the
+/// daemon would answer by halves, and a process that is gone is at least noticed and started again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 fn start_log(config: &Config) -> Result<log::Log, Error> {
@@ -299,3 +310,6 @@ fn limits(config: &Config) -> Limits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
 }
+
+#[cfg(test)]
+mod tests;
