@@ -1,6 +1,8 @@
 //! Row F of the behaviour table on TCP: clients that are slow, silent, greedy, rude or gone, and what the others notice
 //! of it, which is nothing.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+
 mod support;
 
 use hickory_proto::op::ResponseCode;

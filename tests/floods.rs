@@ -1,6 +1,8 @@
 //! Row F of the behaviour table: more queries than there is room for, clients that vanish, and abuse of the ports for
 //! probes and scrapers.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+
 mod support;
 
 use hickory_proto::op::{Message, ResponseCode};

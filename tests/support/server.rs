@@ -6,7 +6,7 @@ use hickory_proto::op::Message;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -85,6 +85,11 @@ impl Server {
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its standard error, when the test has made that a pipe.
+    pub fn stderr(&self) -> &ChildStderr {
+        self.child.stderr.as_ref().expect("standard error is a pipe")
     }
 
     /// Its process id.
