@@ -261,10 +261,10 @@ mod tests {
         let together = join_all((0..8).map(|_| readiness.report())).await;
         assert!(together.iter().all(|report| report.0[0].holds));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        now.fetch_add(999, Ordering::Relaxed);
+        now.fetch_add(999_000_000, Ordering::Relaxed);
         readiness.report().await;
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        now.fetch_add(1, Ordering::Relaxed);
+        now.fetch_add(1_000_000, Ordering::Relaxed);
         readiness.report().await;
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         readiness.listeners(&[address]);

@@ -171,23 +171,29 @@ impl Store {
 
     /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.
     pub fn flush_name(&self, name: &[u8]) -> usize {
-        self.flush(|entry| owner(entry) == name)
+        self.flush(|part| part.remove(|entry| owner(entry) == name))
     }
 
     /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
     pub fn flush_zone(&self, zone: &[u8]) -> usize {
-        self.flush(|entry| question::is_within(owner(entry), zone))
+        self.flush(|part| part.remove(|entry| question::is_within(owner(entry), zone)))
     }
 
     /// Forgets everything.
     pub fn flush_all(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        Kind::ALL.iter().for_each(|&kind| self.part(kind).map.invalidate_all());
+        self.flush(|part| {
+            part.map.invalidate_all();
+            0
+        });
     }
 
-    fn flush(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+    /// Removes by `remove`, between two new generations: what was asked for before the flush is not stored after it,
+    /// and what a worker's own list took up during the flush it gives up at its end.
+    fn flush(&self, remove: impl Fn(&Part) -> usize) -> usize {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        Kind::ALL.iter().map(|&kind| self.part(kind).remove(&wanted)).sum()
+        let removed = Kind::ALL.iter().map(|&kind| remove(self.part(kind))).sum();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        removed
     }
 
     /// How full it is; settles moka's pending work first, so not for the hot path.

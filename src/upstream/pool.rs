@@ -176,9 +176,7 @@ impl Pool {
         let address = server.address();
         let limit = DIAL_TIME.min(server.options.timeout);
         let mut dial = Dial(&server, Error::Closed { server: address, source: None });
-        match timeout(limit, connect(&server)).await {
-            Err(_) => dial.1 = Error::Timeout { server: address, after: limit },
-            Ok(Err(source)) => dial.1 = Error::Unreachable { server: address, source: Arc::new(source) },
+        let failure = match timeout(limit, connect(&server)).await {
             Ok(Ok(stream)) => {
                 std::mem::forget(dial);
                 server.stats.dials.add(1);
@@ -187,10 +185,15 @@ impl Pool {
                 server.pool.share(server.options.max_connections);
                 Pool::replenish(&server);
                 connection.run(read).await;
+                return Pool::replenish(&server);
             }
-        }
+            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
+            Err(_) => Error::Timeout { server: address, after: limit },
+        };
+        dial.1 = failure;
+        drop(dial);
+        // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
         server.pool.share(server.options.max_connections);
-        Pool::replenish(&server);
     }
 
     fn opened(&self, connection: &Arc<Connection>) {

@@ -50,6 +50,9 @@ pub enum Invalid {
     /// hickory-proto cannot read it.
     #[error("the reply holds a record that cannot be read")]
     Record,
+    /// Without its OPT, which stands before other records, it cannot be written within 65,535 octets.
+    #[error("the reply is too large to be rewritten without its OPT")]
+    Size,
     /// The answer section holds records that the question did not lead to.
     #[error("the reply's answer section holds records of other names")]
     Unrelated,
@@ -83,7 +86,14 @@ pub fn reply(mut message: Vec<u8>, question: &Question) -> Result<Reply, Invalid
         } else {
             // Records behind the OPT may be pointed at: cutting it out would shift them, so the message is written anew.
             parsed.edns = None;
-            message = parsed.to_vec().map_err(|_| Invalid::Record)?;
+            let anew = parsed.to_vec().map_err(|_| Invalid::Record)?;
+            // hickory-proto compresses so many names and no more: a large message may outgrow what a message can be.
+            let counts = |h: &Header| [h.ancount, h.nscount, h.arcount];
+            let wanted = counts(&Header { arcount: header.arcount - 1, ..header });
+            if Header::read(&anew).is_none_or(|h| counts(&h) != wanted) {
+                return Err(Invalid::Size);
+            }
+            message = anew;
         }
     }
     let asked = question.as_bytes();

@@ -5,7 +5,7 @@ use super::{House, IDLE};
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
 use crate::resolve::{Outcome, Waiter};
-use crate::serve::front::{Front, Verdict, source_of};
+use crate::serve::front::{Front, Verdict, judge, source_of};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
@@ -201,12 +201,12 @@ impl Connection<'_> {
         let front = self.front;
         let cells = front.cells(Proto::Tcp, self.client);
         let keepalive = self.keepalive;
-        match front.judge(packet, now) {
-            Verdict::Hit(query, entry, kind) => {
+        match judge(packet, |key| front.store.get(key, now)) {
+            Verdict::Hit(query, (entry, _)) => {
                 let asked = Asked::over_tcp(&query, keepalive);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
-                self.frame(room, |out| front.write_hit(&entry, kind, &asked, now, out))?;
-                let (zone, source) = (entry.about().zone, source_of(kind));
+                self.frame(room, |out| front.write_hit(&entry, &asked, now, out))?;
+                let (zone, source) = (entry.about().zone, source_of(&entry));
                 cells.query(zone, query.question.qtype());
                 cells.response(zone, entry.about().rcode, source);
                 cells.duration(zone, source, Moment::now().since(now), 1);

@@ -193,6 +193,18 @@ fn an_opt_in_front_of_other_records_is_removed_too() {
 }
 
 #[test]
+fn what_outgrows_a_message_without_its_opt_is_refused() {
+    let mut m = message("a-name-of-some-length.x.", OK, vec![], vec![]).to_vec().unwrap();
+    m[6..8].copy_from_slice(&3_000u16.to_be_bytes());
+    (0..3_000).for_each(|_| m.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 1]));
+    m[11] = 2;
+    m.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    m.extend([0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 10, 0, 0, 2]);
+    assert!(m.len() < 65_535);
+    assert_eq!(reply(m, &question("a-name-of-some-length.x.", rtype::A)), Err(Invalid::Size));
+}
+
+#[test]
 fn a_bare_header_gets_its_question_back() {
     let q = question("a.x.", rtype::A);
     let r = reply(vec![0, 9, 0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0], &q).unwrap();
