@@ -190,5 +190,12 @@ fn head(dns: SocketAddr, metrics: SocketAddr, health: SocketAddr) -> String {
 
 /// Zones that forward everything to `upstream`, over TCP.
 pub fn forward(upstream: SocketAddr) -> String {
-    format!("zones: [{{ match: [.], forward: {{ to: [\"{upstream}\"] }} }}]\n")
+    forward_to(&[upstream], "")
+}
+
+/// Zones that forward everything to one of `upstreams`, with the other keys of `forward` as they are in `options`.
+pub fn forward_to(upstreams: &[SocketAddr], options: &str) -> String {
+    let to: Vec<String> = upstreams.iter().map(|upstream| format!("\"{upstream}\"")).collect();
+    let rest = if options.is_empty() { String::new() } else { format!(", {options}") };
+    format!("zones: [{{ match: [.], forward: {{ to: [{}]{rest} }} }}]\n", to.join(", "))
 }
