@@ -6,6 +6,7 @@
 
 mod metrics;
 mod reload;
+mod side;
 mod upstreams;
 
 use crate::admin::ready::Readiness;
@@ -96,18 +97,15 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 ///
+/// All look-ups and TCP connections share one thread: what one task wakes, the next ones of the same round find ready,
+/// and nothing is passed between cores. Hits over UDP have threads of their own, and so has all that serves people.
+///
 /// # Errors
 /// When it cannot start.
 pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
     abort_on_panic();
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("nodens")
-        .enable_all()
-        .build()
-        .map_err(system("the runtime"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
@@ -160,6 +158,8 @@ pub struct Running {
     readiness: Arc<Readiness>,
     workers: Vec<Worker>,
     listeners: JoinSet<()>,
+    /// Ends when dropped.
+    _side: side::Side,
     /// Aborted when dropped.
     background: JoinSet<()>,
 }
@@ -212,23 +212,25 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     }
     readiness.listeners(&own);
     let mut background = JoinSet::new();
-    for (listener, routes) in admin {
-        let serving =
-            admin::serve(listener, routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics), admin::Limits::default());
-        background.spawn(async move {
-            let Err(error) = serving.await;
-            tracing::error!(%error, "cannot serve HTTP");
-        });
-    }
-    background.spawn(upstreams.clone().follow());
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
+    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow())];
+    for (listener, routes) in admin {
+        let (routes, metrics) = (routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics));
+        beside.push(Box::pin(async move {
+            let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
+            tracing::error!(%error, "cannot serve HTTP");
+        }));
+    }
     let parts = Arc::new(Parts { config: Mutex::new(options.config), front, house, upstreams, metrics, log });
     if let Some(source) = options.source {
+        let (parts, overrides) = (Arc::clone(&parts), options.overrides);
+        // From here on a SIGHUP ends nothing any more.
         let hangup = signal(SignalKind::hangup()).map_err(system("signal handling"))?;
-        background.spawn(reload::watch(Arc::clone(&parts), source, options.fingerprint, options.overrides, hangup));
+        beside.push(Box::pin(reload::watch(parts, source, options.fingerprint, overrides, hangup)));
     }
+    let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
-    Ok(Running { parts, readiness, workers, listeners, background })
+    Ok(Running { parts, readiness, workers, listeners, _side: side, background })
 }
 
 impl Running {

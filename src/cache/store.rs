@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// What moka and the allocator take per entry beside the entry itself, in octets (measured at 100,000 entries).
 pub const OVERHEAD: usize = 320;
 
+/// Octets of budget per place that the tables have from the start.
+const START_SHARE: u64 = 4096;
+
 /// The share of the budget that negative answers have, in percent.
 const NEGATIVE_PERCENT: u64 = 25;
 
@@ -89,6 +92,8 @@ impl Part {
         let seen = Arc::clone(&evictions);
         let map = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
+            // Room for some of them from the start: a table that doubles moves all that it holds.
+            .initial_capacity(usize::try_from(max_bytes / START_SHARE).unwrap_or(0))
             .weigher(|_, entry: &Entry| u32::try_from(entry.size() + OVERHEAD).unwrap_or(u32::MAX))
             .expire_after(Lifetime)
             .eviction_listener(move |_, _, cause| {
@@ -144,6 +149,12 @@ impl Store {
             }
         }
         None
+    }
+
+    /// Might [`Store::get`] find something? Does not count as a read, and so costs less.
+    #[inline]
+    pub fn contains(&self, key: &Key<'_>) -> bool {
+        Kind::ALL.iter().any(|&kind| self.part(kind).map.contains_key(key))
     }
 
     /// The generation to note when a question is sent upstream.

@@ -170,8 +170,10 @@ impl Inner {
 
     /// An answer that needs no upstream after all.
     fn at_hand(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Option<Outcome> {
-        let found = self.store.get(&Key { question: &miss.question, flags: miss.flags }, now);
-        if let Some((entry, kind)) = found {
+        let asked = Key { question: &miss.question, flags: miss.flags };
+        if self.store.contains(&asked)
+            && let Some((entry, kind)) = self.store.get(&asked, now)
+        {
             let source = if kind == Kind::Positive { Source::Hit } else { Source::NegativeHit };
             return Some(Outcome::of(entry, source, now));
         }

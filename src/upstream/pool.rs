@@ -307,6 +307,10 @@ async fn connect(server: &Server) -> io::Result<TcpStream> {
     let address = server.address();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
-    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    // One small message at a time is never congested. Hosts that default to BBR would pace it with timers, which costs
+    // more than the message; where Reno cannot be had, the default does.
+    let _ = options.set_tcp_congestion(b"reno");
     socket.connect(address).await
 }
