@@ -105,6 +105,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// When it cannot start.
 pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
+    abort_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
@@ -131,6 +132,16 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Threads that still wait in the kernel hold nothing that matters any more.
     runtime.shutdown_background();
     result
+}
+
+/// Has a panic, once it is logged, end the process whatever the profile: without the thread or task that it ended, the
+/// daemon would answer by halves, and a process that is gone is at least noticed and started again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
 }
 
 fn start_log(config: &Config) -> Result<log::Log, Error> {
@@ -311,3 +322,6 @@ fn limits(config: &Config) -> Limits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use hickory_proto::op::Message;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::Instant;
 use tempfile::TempDir;
 
@@ -33,7 +33,20 @@ impl Server {
 
     /// The same, with a hand on the command.
     pub fn start_with(config: &str, prepare: Prepare<'_>) -> Server {
+        let mut server = Server::launch(config, prepare);
+        server
+            .until("it is alive", |server| server.get(server.health, "/health").is_some_and(|r| r.contains("200 OK")));
+        server
+    }
+
+    /// The same, without waiting for anything.
+    pub fn launch(config: &str, prepare: Prepare<'_>) -> Server {
         let [dns, metrics, health] = [(); 3].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        Server::launch_at([dns, metrics, health], config, prepare)
+    }
+
+    /// The same, with addresses for DNS, metrics and health that the test has chosen.
+    pub fn launch_at([dns, metrics, health]: [SocketAddr; 3], config: &str, prepare: Prepare<'_>) -> Server {
         let directory = tempfile::tempdir().unwrap();
         let server_config = head(dns, metrics, health) + config;
         std::fs::write(directory.path().join("nodens.yaml"), server_config).unwrap();
@@ -44,10 +57,7 @@ impl Server {
         command.stderr(log);
         prepare(&mut command);
         let child = command.spawn().expect("nodens starts");
-        let mut server = Server { child, directory, dns, metrics, health };
-        server
-            .until("it is alive", |server| server.get(server.health, "/health").is_some_and(|r| r.contains("200 OK")));
-        server
+        Server { child, directory, dns, metrics, health }
     }
 
     /// A server that forwards everything to `upstream`, over TCP.
@@ -60,16 +70,26 @@ impl Server {
         self.directory.path().join("nodens.yaml")
     }
 
+    /// The whole configuration of this server when the test's part of it is `config`.
+    pub fn whole(&self, config: &str) -> String {
+        head(self.dns, self.metrics, self.health) + config
+    }
+
     /// Replaces what the test wrote of the configuration.
     pub fn rewrite(&self, config: &str) {
         let new = self.directory.path().join("new.yaml");
-        std::fs::write(&new, head(self.dns, self.metrics, self.health) + config).unwrap();
+        std::fs::write(&new, self.whole(config)).unwrap();
         std::fs::rename(new, self.config_path()).unwrap();
     }
 
     /// What it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its standard error, when the test has made that a pipe.
+    pub fn stderr(&self) -> &ChildStderr {
+        self.child.stderr.as_ref().expect("standard error is a pipe")
     }
 
     /// Its process id.
@@ -84,9 +104,30 @@ impl Server {
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> ExitStatus {
-        self.until("it ends", |server| server.child.try_wait().unwrap().is_some());
-        self.child.wait().unwrap()
+    pub fn wait(self) -> ExitStatus {
+        self.end().0
+    }
+
+    /// Waits for its end; gives the log as well.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.log());
+            }
+            assert!(Instant::now() < deadline, "it does not end; log:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
+    /// `GET /ready` says that clients may come.
+    pub fn is_ready(&self) -> bool {
+        self.get(self.health, "/ready").is_some_and(|r| r.contains("200 OK"))
+    }
+
+    /// Waits until it has said `part` in its log.
+    pub fn until_logged(&mut self, part: &str) {
+        self.until(part, |server| server.log().contains(part));
     }
 
     /// Waits until `holds`; panics with the log when that takes too long or the process ends before.
@@ -149,5 +190,12 @@ fn head(dns: SocketAddr, metrics: SocketAddr, health: SocketAddr) -> String {
 
 /// Zones that forward everything to `upstream`, over TCP.
 pub fn forward(upstream: SocketAddr) -> String {
-    format!("zones: [{{ match: [.], forward: {{ to: [\"{upstream}\"] }} }}]\n")
+    forward_to(&[upstream], "")
+}
+
+/// Zones that forward everything to one of `upstreams`, with the other keys of `forward` as they are in `options`.
+pub fn forward_to(upstreams: &[SocketAddr], options: &str) -> String {
+    let to: Vec<String> = upstreams.iter().map(|upstream| format!("\"{upstream}\"")).collect();
+    let rest = if options.is_empty() { String::new() } else { format!(", {options}") };
+    format!("zones: [{{ match: [.], forward: {{ to: [{}]{rest} }} }}]\n", to.join(", "))
 }

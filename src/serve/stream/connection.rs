@@ -1,5 +1,6 @@
 //! One TCP connection: frames in, frames out (RFC 1035 §4.2.2).
 
+use super::output::Output;
 use super::{House, IDLE};
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
@@ -24,6 +25,8 @@ const READ: usize = 8192;
 const MAX_OUTSTANDING: usize = 128;
 /// Octets that may wait to be written; no more queries are read until they have left.
 const MAX_UNWRITTEN: usize = 64 * 1024;
+/// How long queries are still taken once the house closes: those sent before the client could know get their answers.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Room for a reply beside the stored message: an OPT with options.
 const OPT_ROOM: usize = 300;
 
@@ -44,8 +47,7 @@ struct Connection<'a> {
     front: &'a Arc<Front>,
     client: IpAddr,
     input: Vec<u8>,
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     outstanding: usize,
     answers: mpsc::UnboundedSender<Vec<u8>>,
     /// The client sends no more.
@@ -65,8 +67,7 @@ pub(super) async fn serve(house: &House, mut stream: TcpStream, client: IpAddr) 
         front: &house.front,
         client,
         input: Vec::new(),
-        output: Vec::new(),
-        written: 0,
+        output: Output::default(),
         outstanding: 0,
         answers: sender,
         finished: false,
@@ -94,18 +95,27 @@ impl Connection<'_> {
         let mut idle = allowed(&mut pressure);
         let timer = sleep_until(self.active + idle);
         tokio::pin!(timer);
+        let mut farewell = None;
         loop {
-            let owes = self.outstanding > 0 || self.unwritten() > 0;
-            if (self.finished || *closing.borrow()) && !owes {
+            if *closing.borrow_and_update() && !self.finished {
+                let now = Instant::now();
+                let end = *farewell.get_or_insert(now + FAREWELL);
+                self.finished = now >= end;
+                farewell = farewell.filter(|_| !self.finished);
+                timer.as_mut().reset(self.due(idle, farewell));
+            }
+            let owes = self.outstanding > 0 || self.output.len() > 0;
+            if self.finished && !owes {
                 return End::Done;
             }
-            let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN;
+            let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN;
             self.input.reserve(READ);
             tokio::select! {
                 biased;
-                wrote = writer.write(self.output.get(self.written..).unwrap_or_default()), if self.unwritten() > 0 => {
+                wrote = writer.write(self.output.waiting()), if self.output.len() > 0 => {
                     let Ok(n @ 1..) = wrote else { return End::Broken };
-                    self.wrote(n);
+                    self.output.wrote(n);
+                    self.active = Instant::now();
                     // What was held back for want of room may be taken now.
                     if self.take_frames().is_err() {
                         return End::Broken;
@@ -113,7 +123,7 @@ impl Connection<'_> {
                 }
                 _ = ready.recv_many(&mut batch, MAX_OUTSTANDING), if self.outstanding > 0 => {
                     self.outstanding -= batch.len();
-                    batch.drain(..).for_each(|frame| self.output.extend_from_slice(&frame));
+                    batch.drain(..).for_each(|frame| self.output.buffer().extend_from_slice(&frame));
                     if self.take_frames().is_err() {
                         return End::Broken;
                     }
@@ -126,10 +136,9 @@ impl Connection<'_> {
                     Err(_) => return End::Broken,
                 },
                 () = &mut timer => {
-                    let due = self.active + idle;
-                    if Instant::now() < due {
-                        timer.as_mut().reset(due);
-                    } else if self.unwritten() > 0 {
+                    if farewell.is_some() || Instant::now() < self.active + idle {
+                        timer.as_mut().reset(self.due(idle, farewell));
+                    } else if self.output.len() > 0 {
                         return End::Stalled;
                     } else if self.outstanding > 0 {
                         // The answer is on its way; the resolver sees to it that it comes.
@@ -141,26 +150,16 @@ impl Connection<'_> {
                 }
                 Ok(()) = pressure.changed() => {
                     idle = allowed(&mut pressure);
-                    timer.as_mut().reset(self.active + idle);
+                    timer.as_mut().reset(self.due(idle, farewell));
                 }
                 _ = closing.changed() => {}
             }
         }
     }
 
-    fn unwritten(&self) -> usize {
-        self.output.len() - self.written
-    }
-
-    fn wrote(&mut self, n: usize) {
-        self.written += n;
-        self.active = Instant::now();
-        if self.unwritten() == 0 {
-            self.written = 0;
-            self.output.clear();
-            // A burst of large answers must not hold its memory for the life of the connection.
-            self.output.shrink_to(READ);
-        }
+    /// When there is something to decide: the end of the farewell, or else of the idle time.
+    fn due(&self, idle: Duration, farewell: Option<Instant>) -> Instant {
+        farewell.unwrap_or(self.active + idle)
     }
 
     /// Takes whole queries from what was read, as many as there is room to answer.
@@ -169,7 +168,7 @@ impl Connection<'_> {
         let mut at = 0;
         let input = std::mem::take(&mut self.input);
         let mut result = Ok(());
-        while self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN {
+        while self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN {
             let Some(&[hi, lo]) = input.get(at..).and_then(|rest| rest.first_chunk()) else { break };
             let len = usize::from(u16::from_be_bytes([hi, lo]));
             if !(header::LEN..=MAX_QUERY).contains(&len) {
@@ -239,7 +238,7 @@ impl Connection<'_> {
 
     /// Appends a frame of at most `room` octets that `write` fills.
     fn frame(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
-        append_frame(&mut self.output, room, write)
+        append_frame(self.output.buffer(), room, write)
     }
 }
 
