@@ -52,6 +52,8 @@ fn upstream(sink: &mut FamilySink, server: &Server) {
     }
     let help = "Queries sent once more on a fresh connection, or without EDNS.";
     sink.counter("nodens_upstream_retries_total", help, &labels, snapshot.retries);
+    let help = "Queries for TCP that went out over UDP as well, because every connection was full.";
+    sink.counter("nodens_upstream_overflows_total", help, &labels, snapshot.overflows);
     let help = "TCP connections opened to an upstream.";
     sink.counter("nodens_upstream_dials_total", help, &labels, snapshot.dials);
     let help = "Messages from an upstream that answered nothing that was asked.";

@@ -32,6 +32,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use upstreams::Upstreams;
 
+/// Descriptors that are used for other things than clients' connections: upstreams, listeners, scrapes.
+const DESCRIPTORS: u64 = 512;
 /// How long a stop waits for answers that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is over.
@@ -105,6 +107,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// When it cannot start.
 pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
+    raise_descriptors(&options.config);
     abort_on_panic();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
     let result = runtime.block_on(async {
@@ -142,6 +145,22 @@ fn abort_on_panic() {
         report(info);
         std::process::abort();
     }));
+}
+
+/// Takes all the descriptors that the process may have; says so when they do not suffice for the connections allowed.
+fn raise_descriptors(config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // A failure leaves the limit as it is, and what that means is said below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let wanted = config.limits.tcp_connections as u64 + DESCRIPTORS;
+    if let Some(have) = getrlimit(Resource::Nofile).current.filter(|have| *have < wanted) {
+        tracing::warn!(
+            have,
+            wanted,
+            "fewer file descriptors than limits.tcpConnections may need: raise the limit (nofile)"
+        );
+    }
 }
 
 fn start_log(config: &Config) -> Result<log::Log, Error> {
@@ -184,7 +203,7 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     let own: Vec<SocketAddr> =
         config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
     let metrics = Metrics::new();
-    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics));
+    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let sockets = bind(config, &own)?;

@@ -197,14 +197,8 @@ mod tests {
         let new = load_ok(
             "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi}\nmetrics: {listen: []}",
         );
-        let all = [
-            "listen.addresses",
-            "listen.port",
-            "listen.workers",
-            "cache.maxBytes",
-            "metrics.listen",
-            "health.listen",
-        ];
+        let all =
+            ["listen.addresses", "listen.port", "listen.workers", "cache.maxBytes", "metrics.listen", "health.listen"];
         assert_eq!(restart_needed(&old, &new), all);
     }
 }

@@ -193,8 +193,9 @@ impl Inner {
     fn settle(&self, miss: Miss, outcome: &Outcome) {
         miss.cells.response(outcome.zone, outcome.rcode, outcome.source);
         miss.cells.duration(outcome.zone, outcome.source, outcome.at.since(miss.arrived), 1);
-        miss.waiter.answer(outcome);
+        // Before the answer: whoever has it may ask again at once, and must find its place free.
         self.metrics.in_flight.add(-1);
+        miss.waiter.answer(outcome);
     }
 
     /// The number of an upstream in metrics and entries.

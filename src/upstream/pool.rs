@@ -79,6 +79,12 @@ impl Pool {
         receive.await.unwrap_or(Err(Error::Closed { server: server.address(), source: None }))
     }
 
+    /// Is every connection that may be open, and full?
+    pub(super) fn is_saturated(&self, max_connections: usize) -> bool {
+        let state = self.lock();
+        !state.open.is_empty() && !state.may_grow(max_connections) && state.least_loaded().is_none()
+    }
+
     /// Gives back one query's worth of `connection`: to the next who waits, else to the idle ones.
     pub(super) fn release(&self, connection: &Arc<Connection>, fresh: bool) {
         loop {

@@ -9,10 +9,11 @@ use crate::serve::front::{Front, Verdict, judge, source_of};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -90,7 +91,7 @@ impl Connection<'_> {
         mut pressure: watch::Receiver<usize>,
         mut closing: watch::Receiver<bool>,
     ) -> End {
-        let (mut reader, mut writer) = stream.split();
+        let (reader, mut writer) = stream.split();
         let mut batch = Vec::new();
         let mut idle = allowed(&mut pressure);
         let timer = sleep_until(self.active + idle);
@@ -109,7 +110,6 @@ impl Connection<'_> {
                 return End::Done;
             }
             let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN;
-            self.input.reserve(READ);
             tokio::select! {
                 biased;
                 wrote = writer.write(self.output.waiting()), if self.output.len() > 0 => {
@@ -128,13 +128,18 @@ impl Connection<'_> {
                         return End::Broken;
                     }
                 }
-                read = reader.read_buf(&mut self.input), if reading => match read {
-                    Ok(0) => self.finished = true,
-                    Ok(_) => if self.take_frames().is_err() {
-                        return End::Broken;
-                    },
-                    Err(_) => return End::Broken,
-                },
+                // Room is made only when there is something to read: thousands of idle connections hold no buffer.
+                _ = reader.readable(), if reading => {
+                    self.input.reserve(READ);
+                    match reader.try_read_buf(&mut self.input) {
+                        Ok(0) => self.finished = true,
+                        Ok(_) => if self.take_frames().is_err() {
+                            return End::Broken;
+                        },
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.give_back(),
+                        Err(_) => return End::Broken,
+                    }
+                }
                 () = &mut timer => {
                     if farewell.is_some() || Instant::now() < self.active + idle {
                         timer.as_mut().reset(self.due(idle, farewell));
@@ -190,10 +195,15 @@ impl Connection<'_> {
         }
         self.input = input;
         self.input.drain(..at);
-        if self.input.is_empty() {
-            self.input.shrink_to(READ);
-        }
+        self.give_back();
         result
+    }
+
+    /// Frees the input's buffer when nothing is in it.
+    fn give_back(&mut self) {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
     }
 
     /// Answers one query, or hands it over. `None` for what only a broken client sends.

@@ -4,7 +4,7 @@
 //! must not go on taking room.
 
 /// Capacity that is kept when nothing waits.
-const KEPT: usize = 8192;
+const KEPT: usize = 512;
 
 /// Octets to be written, in order.
 #[derive(Debug, Default)]

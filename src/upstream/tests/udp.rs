@@ -192,7 +192,8 @@ async fn b24_an_error_to_edns_is_followed_by_one_query_without() {
         answer.extend(badvers);
         answer
     };
-    let answers: [(&str, Box<dyn Fn(&[u8]) -> Vec<u8> + Send>); 4] = [
+    type Answer = Box<dyn Fn(&[u8]) -> Vec<u8> + Send>;
+    let answers: [(&str, Answer); 4] = [
         ("FORMERR", Box::new(|query| reply(query, rcode::FORMERR))),
         (
             "FORMERR without question",
