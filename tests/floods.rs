@@ -76,6 +76,23 @@ fn f02_a_client_has_its_share_of_misses_and_no_more() {
 }
 
 #[test]
+fn f02_d10_connections_full_of_unanswered_names_delay_nobody_else() {
+    // By default a client may wait for more names than the upstream's connections carry.
+    let (upstream, server) = start("inFlight: 1000");
+    let rude = udp_from(RUDE, server.dns);
+    all_refused(&flood(&rude, "stuck", 300, 0));
+    upstream.wait_for(300);
+    let good = udp_from(GOOD, server.dns);
+    for n in 0..10 {
+        good.send(&query(&format!("miss{n}.example."), A).to_vec().unwrap()).unwrap();
+        assert_eq!(receive_udp(&good).answers.len(), 1);
+    }
+    assert!(server.metric("nodens_upstream_overflows_total", "") >= 10.0);
+    let late = upstream.received().into_iter().filter(|q| q.name().starts_with("miss")).count();
+    assert_eq!(late, 10, "asked once each, over UDP");
+}
+
+#[test]
 fn f03_beyond_the_limit_misses_are_refused_and_hits_are_not() {
     let (_upstream, mut server) = start("inFlight: 50, inFlightPerClient: 30");
     let hit = query("hit.example.", A);
