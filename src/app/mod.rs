@@ -36,6 +36,8 @@ use upstreams::Upstreams;
 const DESCRIPTORS: u64 = 512;
 /// How long a stop waits for answers that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How often expired answers are looked for.
+const PURGE: Duration = Duration::from_secs(10);
 /// How often a drain looks whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -233,7 +235,8 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     readiness.listeners(&own);
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
-    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow())];
+    let mut beside: Vec<side::Task> =
+        vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front.store)))];
     for (listener, routes) in admin {
         let (routes, metrics) = (routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics));
         beside.push(Box::pin(async move {
@@ -251,6 +254,16 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
     Ok(Running { parts, readiness, workers, listeners, _side: side, background })
+}
+
+/// Has the store give back what has expired, now and then, for ever.
+async fn purge(store: Arc<Store>) {
+    let mut tick = tokio::time::interval(PURGE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        store.purge(Clock::System.now());
+    }
 }
 
 impl Running {

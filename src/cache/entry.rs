@@ -6,13 +6,12 @@ use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::record;
 use crate::wire::reply::Stored;
-use std::time::Duration;
 use triomphe::ThinArc;
 
 /// What is known of an answer beside its octets.
 #[derive(Clone, Copy, Debug)]
 pub struct About {
-    /// When it came from the upstream.
+    /// When it came from the upstream, to the tenth of a second.
     pub stored: Moment,
     /// For how many seconds it may be given out; 0 for one that must not be stored.
     pub lifetime: u32,
@@ -28,11 +27,50 @@ pub struct About {
     pub upstream: u16,
 }
 
-/// The header of the allocation.
+/// [`About`] and the lengths in sixteen octets: at 100,000 answers each octet here is 100 kB, or nothing, as the
+/// allocator rounds.
 struct Head {
-    about: About,
-    question_len: u16,
+    /// Tenths of a second since boot, rounded down: enough for thirteen years.
+    stored: u32,
+    /// Lifetime in the upper 20 bits (a week fits), RCODE in the lower 12 (RFC 6895 §2.3 has no more).
+    lifetime_rcode: u32,
+    upstream: u16,
     message_len: u16,
+    zone: u8,
+    name_len: u8,
+    bits: u8,
+}
+
+/// Nanoseconds per unit of [`Head::stored`].
+const TENTH: u64 = 100_000_000;
+/// The most that 20 bits hold.
+const LONGEST: u32 = (1 << 20) - 1;
+/// Of [`Head::bits`].
+const NEGATIVE: u8 = 4;
+
+impl Head {
+    fn new(about: &About, message_len: usize, name_len: usize) -> Head {
+        Head {
+            stored: tenths(about.stored),
+            lifetime_rcode: about.lifetime.min(LONGEST) << 12 | u32::from(about.rcode & 0xfff),
+            upstream: about.upstream,
+            message_len: message_len as u16,
+            zone: u8::try_from(about.zone).unwrap_or(u8::MAX),
+            name_len: name_len as u8,
+            bits: about.flags.bits() | if about.negative { NEGATIVE } else { 0 },
+        }
+    }
+
+    #[inline]
+    fn lifetime(&self) -> u32 {
+        self.lifetime_rcode >> 12
+    }
+}
+
+/// A point in time as [`Head::stored`].
+#[inline]
+fn tenths(at: Moment) -> u32 {
+    u32::try_from(at.0 / TENTH).unwrap_or(u32::MAX)
 }
 
 /// A stored answer. Cloning shares it.
@@ -45,14 +83,14 @@ impl Entry {
     pub fn new(message: &[u8], about: About) -> Entry {
         let mut bytes = Vec::with_capacity(message.len() + 32);
         bytes.extend_from_slice(message);
-        let mut question_len = 0;
+        let mut name_len = 0;
         if let Some((_, records)) = record::of(message) {
-            question_len = (records.position() - header::LEN) as u16;
+            name_len = records.position() - header::LEN - 4;
             for record in records.map_while(Result::ok) {
                 bytes.extend_from_slice(&(record.ttl_at as u16).to_be_bytes());
             }
         }
-        Entry(ThinArc::from_header_and_slice(Head { about, question_len, message_len: message.len() as u16 }, &bytes))
+        Entry(ThinArc::from_header_and_slice(Head::new(&about, message.len(), name_len), &bytes))
     }
 
     #[inline]
@@ -62,8 +100,17 @@ impl Entry {
 
     /// What is known of it.
     #[inline]
-    pub fn about(&self) -> &About {
-        &self.head().about
+    pub fn about(&self) -> About {
+        let head = self.head();
+        About {
+            stored: Moment(u64::from(head.stored) * TENTH),
+            lifetime: head.lifetime(),
+            rcode: (head.lifetime_rcode & 0xfff) as u16,
+            negative: head.bits & NEGATIVE != 0,
+            flags: Flags::from_bits(head.bits),
+            zone: u16::from(head.zone),
+            upstream: head.upstream,
+        }
     }
 
     /// The message and its TTL offsets.
@@ -76,20 +123,20 @@ impl Entry {
     /// The question it answers: lower-case QNAME, QTYPE, QCLASS as on the wire.
     #[inline]
     pub fn question(&self) -> &[u8] {
-        let end = header::LEN + usize::from(self.head().question_len);
+        let end = header::LEN + usize::from(self.head().name_len) + 4;
         self.0.slice.get(header::LEN..end).unwrap_or_default()
     }
 
     /// Whole seconds since it came from the upstream.
     #[inline]
     pub fn age(&self, now: Moment) -> u32 {
-        u32::try_from(now.since(self.about().stored).as_secs()).unwrap_or(u32::MAX)
+        tenths(now).saturating_sub(self.head().stored) / 10
     }
 
     /// May it still be given out?
     #[inline]
     pub fn is_fresh(&self, now: Moment) -> bool {
-        now.since(self.about().stored) < Duration::from_secs(u64::from(self.about().lifetime))
+        tenths(now).saturating_sub(self.head().stored) < self.head().lifetime() * 10
     }
 
     /// Octets of heap that it takes, allocator overhead apart.
@@ -100,6 +147,47 @@ impl Entry {
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("question", &self.question()).field("about", self.about()).finish()
+        f.debug_struct("Entry").field("question", &self.question()).field("about", &self.about()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_packed_and_unpacked() {
+        assert_eq!(size_of::<Head>(), 16);
+        let about = About {
+            stored: Moment::from_millis(123_400),
+            lifetime: 604_800,
+            rcode: 0xfff,
+            negative: true,
+            flags: Flags::new(true, true),
+            zone: 129,
+            upstream: 257,
+        };
+        let message = b"\0\0\x80\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
+        let entry = Entry::new(message, about);
+        assert_eq!(format!("{:?}", entry.about()), format!("{about:?}"));
+        assert_eq!(entry.question(), b"\x01a\0\0\x01\0\x01");
+        assert_eq!(entry.as_stored().message, message);
+    }
+
+    #[test]
+    fn the_longest_lifetime_is_held_in_tenths_without_overflow() {
+        let about = About {
+            stored: Moment::default(),
+            lifetime: u32::MAX,
+            rcode: 0,
+            negative: false,
+            flags: Flags::default(),
+            zone: 0,
+            upstream: 0,
+        };
+        let entry = Entry::new(&[0; 12], about);
+        assert!(entry.is_fresh(Moment::from_millis(u64::from(LONGEST) * 1000 - 1)));
+        assert!(!entry.is_fresh(Moment::from_millis(u64::from(LONGEST) * 1000)));
+        assert_eq!(entry.age(Moment(u64::MAX)), u32::MAX / 10);
     }
 }

@@ -89,15 +89,15 @@ mod tests {
             rcode: 0,
             negative: false,
             flags: Flags::default(),
-            zone: octets as u16,
-            upstream: 0,
+            zone: 0,
+            upstream: octets as u16,
         };
         Entry::new(&m, about)
     }
 
     fn look(hot: &mut Hot, store: &Store, now: Moment) -> Option<u16> {
         let key = store.key(QUESTION, Flags::default());
-        hot.get(store, &key, now).map(|e| e.about().zone)
+        hot.get(store, &key, now).map(|e| e.about().upstream)
     }
 
     #[test]

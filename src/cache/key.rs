@@ -20,6 +20,18 @@ impl Flags {
         Flags(u8::from(dnssec_ok) | u8::from(checking_disabled) << 1)
     }
 
+    /// The two bits, DO the lowest.
+    #[inline]
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From the two lowest of `bits`.
+    #[inline]
+    pub(super) fn from_bits(bits: u8) -> Flags {
+        Flags(bits & 3)
+    }
+
     /// DO.
     pub fn dnssec_ok(self) -> bool {
         self.0 & 1 != 0

@@ -5,6 +5,7 @@ use super::super::key::Flags;
 use super::*;
 use crate::wire::header::{self, Header, rcode};
 use crate::wire::question::{Question, rtype};
+use std::time::Duration;
 
 fn wire(name: &str) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();
@@ -60,7 +61,8 @@ fn an_entry_gives_back_what_it_was_made_of() {
 
 #[test]
 fn e02_e04_e19_an_answer_lives_for_its_lifetime_by_the_time_passed_in() {
-    for start in [0, 1_000_000, u64::from(u32::MAX) - 1] {
+    // Times are kept to the tenth of a second.
+    for start in [0, 1_000_000, u64::from(u32::MAX) / 100 * 100 + 200] {
         let store = Store::new(1 << 20);
         store.insert(entry("a.x", Moment::from_millis(start), 30), 0);
         assert!(look(&store, "a.x", Moment::from_millis(start + 29_999)).is_some());
@@ -115,6 +117,19 @@ fn e08_the_newest_valid_answer_wins() {
     store.insert(entry("a.x", T0, 30), 0);
     assert_eq!(look(&store, "a.x", T0), Some(Kind::Positive));
     assert_eq!(look(&store, "a.x", later(30_000)), None, "the NXDOMAIN is not resurrected");
+}
+
+#[test]
+fn what_has_expired_is_purged_and_nothing_else() {
+    let store = Store::new(1 << 20);
+    store.insert(entry("short.x", T0, 10), 0);
+    store.insert(entry("long.x", T0, 30), 0);
+    store.insert(nxdomain("gone.x", T0), 0);
+    assert_eq!(store.purge(later(4_000)), 0);
+    assert_eq!(store.purge(later(10_000)), 2);
+    assert_eq!((store.usage(Kind::Positive).entries, store.usage(Kind::Negative).entries), (1, 0));
+    assert!(look(&store, "long.x", later(10_000)).is_some());
+    assert_eq!(store.usage(Kind::Positive).evictions, 0, "these were not pushed out");
 }
 
 #[test]
