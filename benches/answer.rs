@@ -4,11 +4,11 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nodens::cache::entry::About;
-use nodens::cache::{Entry, Flags, Store};
+use nodens::cache::{Entry, Flags, Hot, Store};
 use nodens::observe::metrics::Metrics;
 use nodens::resolve::{Limits, Resolver, Zones};
 use nodens::serve::client::Acl;
-use nodens::serve::{Front, Verdict};
+use nodens::serve::{Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
 use nodens::wire::header::{self, Header};
 use nodens::wire::question::{CLASS_IN, Question, rtype};
@@ -52,15 +52,15 @@ fn hit(c: &mut Criterion) {
         let front = Front::new(store, resolver, metrics, Acl::default(), Vec::new());
         let packets: Vec<Vec<u8>> =
             questions.iter().map(|q| reply::upstream_query(q.as_bytes(), true, false, false)).collect();
-        let (mut i, mut out) = (0, [0; 1232]);
+        let (mut i, mut out, mut hot) = (0, [0; 1232], Hot::default());
         let now = Moment::from_millis(7000);
         group.bench_function(name, |b| {
             b.iter(|| {
                 i = (i + 7919) % NAMES;
-                let Verdict::Hit(query, entry, kind) = front.judge(black_box(&packets[i]), now) else {
-                    unreachable!("every name is in the store");
-                };
-                front.write_hit(&entry, kind, &Asked::over_udp(&query), now, &mut out).unwrap()
+                let store = &front.store;
+                let verdict = judge(black_box(&packets[i]), |q, flags| hot.get(store, &store.key(q, flags), now));
+                let Verdict::Hit(query, entry) = verdict else { unreachable!("every name is in the store") };
+                front.write_hit(entry, &Asked::over_udp(&query), now, &mut out).unwrap()
             })
         });
     }

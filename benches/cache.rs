@@ -4,7 +4,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use nodens::cache::entry::About;
-use nodens::cache::{Entry, Flags, Key, Kind, Store};
+use nodens::cache::{Entry, Flags, Kind, Store};
 use nodens::sys::clock::Moment;
 use nodens::wire::header::{self, Header};
 use nodens::wire::question::{CLASS_IN, Question, rtype};
@@ -55,7 +55,7 @@ fn get(c: &mut Criterion) {
             group.bench_function(what, |b| {
                 b.iter(|| {
                     i = (i + 7919) % questions.len();
-                    let key = Key { question: questions[i].as_bytes(), flags: Flags::default() };
+                    let key = store.key(questions[i].as_bytes(), Flags::default());
                     let kind = store.get(black_box(&key), Moment::from_millis(1)).map(|(_, kind)| kind);
                     assert_eq!(kind, found);
                 })

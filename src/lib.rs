@@ -1,4 +1,35 @@
 //! nodens: a NodeLocal DNS caching daemon for Kubernetes.
+//!
+//! # The life of a query
+//!
+//! 1. A thread of [`serve::udp`] wakes in `recvmmsg` with a batch of packets. For each, [`wire::query`] reads the header
+//!    and walks the one question, lower-casing it on the stack. What is no plain query is answered or dropped there.
+//! 2. The question is hashed once and looked up: in the worker's own list ([`cache::hot`]), then in the store that all
+//!    share ([`cache::store`]: two moka caches, positive and negative, each bounded in bytes).
+//! 3. A hit is a copy: [`wire::reply`] writes the stored message into the send buffer and patches id, flags, the client's
+//!    spelling, the aged TTLs and the OPT. No lock is taken that a look-up could hold, nothing is allocated, and the
+//!    whole batch leaves by `sendmmsg`.
+//! 4. A miss goes through a queue to the thread of all look-ups. [`resolve`] finds the zone, checks the budgets, and has
+//!    the query join the flight that asks this question already, or starts one. A flight belongs to no client.
+//! 5. [`upstream`] sends the question on, without anything of the client's but the question, DO, CD and RD: over a TCP
+//!    connection of its own while there are few, or over UDP; to another server when one fails or is slow.
+//! 6. The reply must be about the question in every record ([`wire::validate`], by hickory-proto); [`cache::policy`] says
+//!    whether and how long it is kept; it is stored, and everybody who waits is answered.
+//!
+//! Over TCP ([`serve::stream`]) the same happens on the look-up thread, many queries per connection, answered in the
+//! order in which answers come.
+//!
+//! # Threads
+//!
+//! One per UDP worker and address, which never waits for anything but packets; one for look-ups and TCP; one beside them
+//! for metrics, health, reload and the addresses of upstreams ([`app`]); one that writes the log ([`observe::log`]).
+//!
+//! # Who may use whom
+//!
+//! `wire, sys, observe, config → cache, upstream → resolve → serve → admin → app → cli → main`: a module uses what stands
+//! to its left, and modules side by side do not use each other, but for [`observe`] and [`config::limits`], which all
+//! may. `tests/architecture.rs` holds this against the code. Only [`sys`] contains unsafe code. Time below `app` is an
+//! argument ([`sys::clock::Moment`]), and nothing below `upstream` knows tokio.
 
 pub mod admin;
 pub mod app;

@@ -235,7 +235,7 @@ fn read_all(bytes: &[u8]) -> Result<(), TestCaseError> {
     let _ = question::is_reply_to(bytes, &ours);
     if let Ok(mut reply) = validate::reply(bytes.to_vec(), &www()) {
         policy::apply(&mut reply, &TTLS);
-        let _ = entry(&reply.message, reply.rcode).key();
+        let _ = entry(&reply.message, reply.rcode).question();
     }
     Ok(())
 }
@@ -290,7 +290,7 @@ proptest! {
             let after = Message::from_vec(&reply.message).unwrap();
             prop_assert!(after.all_sections().all(|r| r.ttl <= 3600 && r.ttl >= lifetime));
             let entry = entry(&reply.message, reply.rcode);
-            prop_assert_eq!(entry.key().question, question.as_bytes());
+            prop_assert_eq!(entry.question(), question.as_bytes());
             let client = reply::upstream_query(question.as_bytes(), true, false, true);
             if let Gate::Ask(query) = query::read(&client) {
                 for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 80)] {

@@ -174,6 +174,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     use tokio::net::{TcpListener, UdpSocket};
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(readiness.report().await.to_string().lines().count(), 2);
     }
 
-    /// A UDP responder that counts, on an address where TCP is closed.
+    /// A UDP responder that counts probes, each once however often it is sent, on an address where TCP is closed.
     async fn responder() -> (SocketAddr, Arc<AtomicUsize>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -228,9 +229,11 @@ mod tests {
         let count = asked.clone();
         tokio::spawn(async move {
             let mut buffer = [0; 512];
+            let mut seen = HashSet::new();
             loop {
                 let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
+                seen.insert((from, [buffer[0], buffer[1]]));
+                count.store(seen.len(), Ordering::SeqCst);
                 buffer[2] |= 0x80;
                 socket.send_to(&buffer[..len], from).await.unwrap();
             }
@@ -258,10 +261,10 @@ mod tests {
         let together = join_all((0..8).map(|_| readiness.report())).await;
         assert!(together.iter().all(|report| report.0[0].holds));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        now.fetch_add(999, Ordering::Relaxed);
+        now.fetch_add(999_000_000, Ordering::Relaxed);
         readiness.report().await;
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        now.fetch_add(1, Ordering::Relaxed);
+        now.fetch_add(1_000_000, Ordering::Relaxed);
         readiness.report().await;
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         readiness.listeners(&[address]);

@@ -3,14 +3,19 @@
 use super::upstreams::Upstreams;
 use crate::cache::Store;
 use crate::cache::store::Kind;
+use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
 use crate::upstream::{Outcome, Server, Transport};
 use std::sync::Arc;
 
-/// Has every scrape read `store` and `upstreams`.
-pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams) {
+/// Has every scrape read `store`, `upstreams` and `log`.
+pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams, log: Option<Log>) {
     metrics.register(Box::new(move |sink| {
+        if let Some(log) = &log {
+            let help = "Log lines dropped because nobody read them fast enough.";
+            sink.counter("nodens_log_lines_dropped_total", help, &[], log.lost());
+        }
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
     }));
@@ -47,6 +52,8 @@ fn upstream(sink: &mut FamilySink, server: &Server) {
     }
     let help = "Queries sent once more on a fresh connection, or without EDNS.";
     sink.counter("nodens_upstream_retries_total", help, &labels, snapshot.retries);
+    let help = "Queries for TCP that went out over UDP as well, because every connection was full.";
+    sink.counter("nodens_upstream_overflows_total", help, &labels, snapshot.overflows);
     let help = "TCP connections opened to an upstream.";
     sink.counter("nodens_upstream_dials_total", help, &labels, snapshot.dials);
     let help = "Messages from an upstream that answered nothing that was asked.";

@@ -6,6 +6,7 @@
 
 mod metrics;
 mod reload;
+mod side;
 mod upstreams;
 
 use crate::admin::ready::Readiness;
@@ -21,6 +22,7 @@ use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use crate::sys::socket;
+use ipnet::IpNet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use upstreams::Upstreams;
 
+/// Descriptors that are used for other things than clients' connections: upstreams, listeners, scrapes.
+const DESCRIPTORS: u64 = 512;
 /// How long a stop waits for answers that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often a drain looks whether it is over.
@@ -96,17 +100,16 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 ///
+/// All look-ups and TCP connections share one thread: what one task wakes, the next ones of the same round find ready,
+/// and nothing is passed between cores. Hits over UDP have threads of their own, and so has all that serves people.
+///
 /// # Errors
 /// When it cannot start.
 pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("nodens")
-        .enable_all()
-        .build()
-        .map_err(system("the runtime"))?;
+    raise_descriptors(&options.config);
+    abort_on_panic();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
@@ -134,6 +137,32 @@ pub fn run(options: Options) -> Result<(), Error> {
     result
 }
 
+/// Has a panic, once it is logged, end the process whatever the profile: without the thread or task that it ended, the
+/// daemon would answer by halves, and a process that is gone is at least noticed and started again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+/// Takes all the descriptors that the process may have; says so when they do not suffice for the connections allowed.
+fn raise_descriptors(config: &Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // A failure leaves the limit as it is, and what that means is said below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let wanted = config.limits.tcp_connections as u64 + DESCRIPTORS;
+    if let Some(have) = getrlimit(Resource::Nofile).current.filter(|have| *have < wanted) {
+        tracing::warn!(
+            have,
+            wanted,
+            "fewer file descriptors than limits.tcpConnections may need: raise the limit (nofile)"
+        );
+    }
+}
+
 fn start_log(config: &Config) -> Result<log::Log, Error> {
     let format = match config.log.format {
         config::LogFormat::Auto => log::Format::Auto,
@@ -149,6 +178,8 @@ pub struct Running {
     readiness: Arc<Readiness>,
     workers: Vec<Worker>,
     listeners: JoinSet<()>,
+    /// Ends when dropped.
+    _side: side::Side,
     /// Aborted when dropped.
     background: JoinSet<()>,
 }
@@ -172,7 +203,7 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     let own: Vec<SocketAddr> =
         config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
     let metrics = Metrics::new();
-    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics));
+    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let sockets = bind(config, &own)?;
@@ -186,8 +217,8 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     }
 
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
-    metrics::report(&metrics, Arc::clone(&store), upstreams.clone());
-    let acl = Acl::new(config.listen.allow_from.clone());
+    metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
+    let acl = acl(config);
     let front = Arc::new(Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()));
     let house = House::new(Arc::clone(&front), connection_limits(config));
     let mut workers = Vec::new();
@@ -201,23 +232,25 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     }
     readiness.listeners(&own);
     let mut background = JoinSet::new();
-    for (listener, routes) in admin {
-        let serving =
-            admin::serve(listener, routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics), admin::Limits::default());
-        background.spawn(async move {
-            let Err(error) = serving.await;
-            tracing::error!(%error, "cannot serve HTTP");
-        });
-    }
-    background.spawn(upstreams.clone().follow());
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
+    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow())];
+    for (listener, routes) in admin {
+        let (routes, metrics) = (routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics));
+        beside.push(Box::pin(async move {
+            let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
+            tracing::error!(%error, "cannot serve HTTP");
+        }));
+    }
     let parts = Arc::new(Parts { config: Mutex::new(options.config), front, house, upstreams, metrics, log });
     if let Some(source) = options.source {
+        let (parts, overrides) = (Arc::clone(&parts), options.overrides);
+        // From here on a SIGHUP ends nothing any more.
         let hangup = signal(SignalKind::hangup()).map_err(system("signal handling"))?;
-        background.spawn(reload::watch(Arc::clone(&parts), source, options.fingerprint, options.overrides, hangup));
+        beside.push(Box::pin(reload::watch(parts, source, options.fingerprint, overrides, hangup)));
     }
+    let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
-    Ok(Running { parts, readiness, workers, listeners, background })
+    Ok(Running { parts, readiness, workers, listeners, _side: side, background })
 }
 
 impl Running {
@@ -274,7 +307,7 @@ fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> E
             let proto =
                 if proto == "udp" { crate::observe::queries::Proto::Udp } else { crate::observe::queries::Proto::Tcp };
             let holder = crate::observe::holder::holder(proto, address);
-            let holder = holder.map_or_else(|| "another process".to_owned(), |who| who);
+            let holder = holder.unwrap_or_else(|| "another process".to_owned());
             format!("; {holder} holds it: stop that, or change listen.addresses or listen.port")
         }
         io::ErrorKind::AddrNotAvailable => {
@@ -288,6 +321,15 @@ fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> E
     Error::Bind { address, proto, source, hint }
 }
 
+/// Who may ask: the networks listed, and the host itself through our own addresses, as probes do.
+fn acl(config: &Config) -> Acl {
+    let mut networks = config.listen.allow_from.clone();
+    if !networks.is_empty() {
+        networks.extend(config.listen.addresses.iter().map(|&ip| IpNet::from(ip)));
+    }
+    Acl::new(networks)
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         in_flight: config.limits.in_flight,
@@ -299,3 +341,6 @@ fn limits(config: &Config) -> Limits {
 fn connection_limits(config: &Config) -> ConnectionLimits {
     ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,9 @@
 //! A changed configuration, put in force without losing the cache or a query; an invalid one, refused and reported.
 
-use super::{Parts, connection_limits, limits};
+use super::{Parts, acl, connection_limits, limits};
 use crate::config::reload::{POLL_INTERVAL, Watcher, restart_needed};
 use crate::config::{self, Config, Overrides};
 use crate::observe::metrics::Reload;
-use crate::serve::client::Acl;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
@@ -77,7 +76,7 @@ fn reload(parts: &Parts, name: &str, bytes: &[u8], overrides: &Overrides) {
 fn apply(parts: &Parts, config: &Config) -> Result<(), super::upstreams::Error> {
     let zones = parts.upstreams.zones(config)?;
     parts.front.resolver.reconfigure(zones, limits(config));
-    parts.front.acl.store(Arc::new(Acl::new(config.listen.allow_from.clone())));
+    parts.front.acl.store(Arc::new(acl(config)));
     parts.house.set_limits(connection_limits(config));
     if let Some(log) = &parts.log
         && let Err(error) = log.set_level(level(config.log.level))

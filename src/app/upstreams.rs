@@ -50,6 +50,8 @@ struct Inner {
     /// Our own addresses, never used as upstreams.
     own: Vec<SocketAddr>,
     metrics: Arc<Metrics>,
+    /// Who looks names up, instead of the host's own resolv.conf.
+    resolvers: Option<Vec<SocketAddr>>,
     groups: Mutex<Vec<Source>>,
     names: Mutex<HashMap<String, Found>>,
 }
@@ -69,8 +71,10 @@ struct Found {
 }
 
 impl Upstreams {
-    pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>) -> Upstreams {
-        Upstreams(Arc::new(Inner { own, metrics, groups: Mutex::default(), names: Mutex::default() }))
+    /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
+    pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
+        let (groups, names) = (Mutex::default(), Mutex::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -168,18 +172,23 @@ impl Upstreams {
         loop {
             tick.tick().await;
             let sources = self.groups().clone();
-            self.look_up(&sources).await;
-            for source in sources.iter().filter(|source| source.forward.to.iter().any(is_indirect)) {
-                let Ok(servers) = self.servers_of(&source.forward, false) else { continue };
-                let before: Vec<SocketAddr> = source.group.servers().iter().map(|s| s.address()).collect();
-                let (mut a, mut b) = (before.clone(), servers.clone());
-                a.sort();
-                b.sort();
-                // Nothing where there was something is more often a file being written than the truth.
-                if a != b && !servers.is_empty() {
-                    tracing::info!(?before, now = ?servers, "upstream addresses changed");
-                    source.group.set_servers(&servers);
-                }
+            self.refresh(&sources).await;
+        }
+    }
+
+    /// Looks at files and names once, and tells the groups what has changed.
+    async fn refresh(&self, sources: &[Source]) {
+        self.look_up(sources).await;
+        for source in sources.iter().filter(|source| source.forward.to.iter().any(is_indirect)) {
+            let Ok(servers) = self.servers_of(&source.forward, false) else { continue };
+            let before: Vec<SocketAddr> = source.group.servers().iter().map(|s| s.address()).collect();
+            let (mut a, mut b) = (before.clone(), servers.clone());
+            a.sort();
+            b.sort();
+            // Nothing where there was something is more often a file being written than the truth.
+            if a != b && !servers.is_empty() {
+                tracing::info!(?before, now = ?servers, "upstream addresses changed");
+                source.group.set_servers(&servers);
             }
         }
     }
@@ -214,8 +223,13 @@ impl Upstreams {
 
     /// A resolver that asks the host's name servers.
     fn host_resolver(&self) -> Option<TokioResolver> {
-        let servers = self.read(&PathBuf::from(RESOLV_CONF), false);
-        let servers: Vec<NameServerConfig> = servers.iter().map(|s| NameServerConfig::udp_and_tcp(s.ip())).collect();
+        let servers = self.0.resolvers.clone().unwrap_or_else(|| self.read(&PathBuf::from(RESOLV_CONF), false));
+        let servers = servers.into_iter().map(|server| {
+            let mut config = NameServerConfig::udp_and_tcp(server.ip());
+            config.connections.iter_mut().for_each(|connection| connection.port = server.port());
+            config
+        });
+        let servers = servers.collect();
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         TokioResolver::builder_with_config(config, Default::default()).build().ok()
     }
@@ -299,6 +313,50 @@ fn wire_name(name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers every A query with 192.0.2.`octet`, for ever; returns where.
+    async fn resolver(octet: Arc<std::sync::atomic::AtomicU8>) -> SocketAddr {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut buf = [0; 512];
+            while let Ok((len, peer)) = socket.recv_from(&mut buf).await {
+                let query = hickory_proto::op::Message::from_vec(&buf[..len]).unwrap();
+                let mut answer = hickory_proto::op::Message::response(query.metadata.id, query.metadata.op_code);
+                answer.metadata.recursion_available = true;
+                let question = query.queries[0].clone();
+                if question.query_type() == hickory_proto::rr::RecordType::A {
+                    let ip = [192, 0, 2, octet.load(std::sync::atomic::Ordering::SeqCst)].into();
+                    let data = hickory_proto::rr::RData::A(hickory_proto::rr::rdata::A(ip));
+                    answer.add_answer(hickory_proto::rr::Record::from_rdata(question.name().clone(), 1, data));
+                }
+                answer.add_query(question);
+                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn d20_host_names_are_looked_up_and_followed() {
+        let octet = Arc::new(std::sync::atomic::AtomicU8::new(1));
+        let resolver = resolver(Arc::clone(&octet)).await;
+        let upstreams = Upstreams::new(Vec::new(), Metrics::new(), Some(vec![resolver]));
+        let config = "zones: [{ match: [.], forward: { to: [\"dns.example:5353\"] } }]";
+        let config = config::load_str("test", config).unwrap().config;
+        upstreams.zones(&config).unwrap();
+        assert!(upstreams.servers().is_empty(), "nothing is known yet");
+        let sources = upstreams.groups().clone();
+        upstreams.refresh(&sources).await;
+        let addresses = |u: &Upstreams| u.servers().iter().map(|s| s.address().to_string()).collect::<Vec<_>>();
+        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353"]);
+        octet.store(2, std::sync::atomic::Ordering::SeqCst);
+        upstreams.refresh(&sources).await;
+        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353"], "not due yet");
+        upstreams.0.names.lock().unwrap().values_mut().for_each(|found| found.at -= SELDOM);
+        upstreams.refresh(&sources).await;
+        assert_eq!(addresses(&upstreams), ["192.0.2.2:5353"]);
+    }
 
     #[test]
     fn names_become_labels_and_wire_names() {

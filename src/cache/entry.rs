@@ -1,12 +1,11 @@
 //! One stored answer: the message, where its TTLs are, and the times, in a single allocation that the map's key and
 //! value share. Immutable: a refreshed answer is a new entry.
 
-use super::key::{Flags, Key};
+use super::key::Flags;
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::record;
 use crate::wire::reply::Stored;
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 use triomphe::ThinArc;
 
@@ -74,11 +73,11 @@ impl Entry {
         Stored { message, ttl_at, rcode: self.about().rcode }
     }
 
-    /// The question it answers.
+    /// The question it answers: lower-case QNAME, QTYPE, QCLASS as on the wire.
     #[inline]
-    pub fn key(&self) -> Key<'_> {
+    pub fn question(&self) -> &[u8] {
         let end = header::LEN + usize::from(self.head().question_len);
-        Key { question: self.0.slice.get(header::LEN..end).unwrap_or_default(), flags: self.about().flags }
+        self.0.slice.get(header::LEN..end).unwrap_or_default()
     }
 
     /// Whole seconds since it came from the upstream.
@@ -99,24 +98,8 @@ impl Entry {
     }
 }
 
-impl Hash for Entry {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
-    }
-}
-
-impl PartialEq for Entry {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
-
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("key", &self.key()).field("about", self.about()).finish()
+        f.debug_struct("Entry").field("question", &self.question()).field("about", self.about()).finish()
     }
 }

@@ -1,12 +1,13 @@
 //! What an answer is found by: lower-case QNAME, QTYPE, QCLASS, and the bits of a query that change the answer.
 //!
-//! A look-up borrows the question where it stands; a stored key is the question inside the stored message. Both hash
-//! the same octets. DO decides whether DNSSEC records are there (RFC 4035 §3.2.1), CD whether they were validated
-//! (§3.2.2): answers to different settings are never mixed.
+//! DO decides whether DNSSEC records are there (RFC 4035 §3.2.1), CD whether they were validated (§3.2.2): answers to
+//! different settings are never mixed. A look-up borrows the question where it stands; a stored key is the question
+//! inside the stored message. The octets are hashed once per query, with a seed of the store's own, since a client
+//! chooses them; the maps take that hash as it is.
 
 use super::entry::Entry;
 use equivalent::Equivalent;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 /// DO and CD of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -30,26 +31,107 @@ impl Flags {
     }
 }
 
-/// A borrowed key.
+/// Hashes keys, each store by a random seed of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Seed(foldhash::quality::RandomState);
+
+impl Seed {
+    /// The key for a question (lower-case QNAME, QTYPE, QCLASS as on the wire) with these flags.
+    #[inline]
+    pub fn key<'a>(&self, question: &'a [u8], flags: Flags) -> Key<'a> {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(question);
+        hasher.write_u8(flags.0);
+        Key { hash: hasher.finish(), question, flags }
+    }
+}
+
+/// A borrowed key, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// Lower-case QNAME, QTYPE, QCLASS as on the wire.
-    pub question: &'a [u8],
-    /// DO and CD.
-    pub flags: Flags,
+    hash: u64,
+    question: &'a [u8],
+    flags: Flags,
+}
+
+impl Key<'_> {
+    /// The hash, evenly spread over all its bits.
+    #[inline]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Is `entry` the answer to this?
+    #[inline]
+    pub fn is_answered_by(&self, entry: &Entry) -> bool {
+        self.question == entry.question() && self.flags == entry.about().flags
+    }
 }
 
 impl Hash for Key<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(self.question);
-        state.write_u8(self.flags.0);
+        state.write_u64(self.hash);
     }
 }
 
-impl Equivalent<Entry> for Key<'_> {
+impl Equivalent<Owned> for Key<'_> {
     #[inline]
-    fn equivalent(&self, entry: &Entry) -> bool {
-        *self == entry.key()
+    fn equivalent(&self, owned: &Owned) -> bool {
+        self.hash == owned.hash && self.is_answered_by(&owned.entry)
+    }
+}
+
+/// A stored key: its hash, so that a table that grows reads no entries, and the entry that holds the question.
+#[derive(Clone, Debug)]
+pub(super) struct Owned {
+    hash: u64,
+    entry: Entry,
+}
+
+impl Owned {
+    pub(super) fn new(entry: Entry, seed: &Seed) -> Owned {
+        Owned { hash: seed.key(entry.question(), entry.about().flags).hash, entry }
+    }
+}
+
+impl Hash for Owned {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl PartialEq for Owned {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&self.entry, &other.entry);
+        self.hash == other.hash && a.question() == b.question() && a.about().flags == b.about().flags
+    }
+}
+
+impl Eq for Owned {}
+
+/// Takes a hash that was made already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AsIs(u64);
+
+/// Builds [`AsIs`].
+pub(super) type BuildAsIs = BuildHasherDefault<AsIs>;
+
+impl Hasher for AsIs {
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Keys write nothing but their hash; anything else is folded in, so that this stays a hasher.
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, &octet| hash.rotate_left(8) ^ u64::from(octet));
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }

@@ -7,7 +7,7 @@
 //! A flush starts a new generation. Answers asked for before it are not stored after it.
 
 use super::entry::Entry;
-use super::key::Key;
+use super::key::{BuildAsIs, Flags, Key, Owned, Seed};
 use crate::observe::cells::Counter;
 use crate::sys::clock::Moment;
 use crate::wire::question;
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// What moka and the allocator take per entry beside the entry itself, in octets (measured at 100,000 entries).
 pub const OVERHEAD: usize = 320;
+
+/// Octets of budget per place that the tables have from the start.
+const START_SHARE: u64 = 4096;
 
 /// The share of the budget that negative answers have, in percent.
 const NEGATIVE_PERCENT: u64 = 25;
@@ -64,18 +67,18 @@ pub struct Usage {
 /// Lifetime as moka sees it.
 struct Lifetime;
 
-impl Expiry<Entry, Entry> for Lifetime {
-    fn expire_after_create(&self, _: &Entry, value: &Entry, _: Instant) -> Option<Duration> {
+impl Expiry<Owned, Entry> for Lifetime {
+    fn expire_after_create(&self, _: &Owned, value: &Entry, _: Instant) -> Option<Duration> {
         Some(Duration::from_secs(u64::from(value.about().lifetime)))
     }
 
     // The default keeps the time that the replaced entry had left.
-    fn expire_after_update(&self, _: &Entry, value: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Owned, value: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(Duration::from_secs(u64::from(value.about().lifetime)))
     }
 }
 
-type Map = moka::sync::Cache<Entry, Entry, foldhash::quality::RandomState>;
+type Map = moka::sync::Cache<Owned, Entry, BuildAsIs>;
 
 /// One kind's part.
 struct Part {
@@ -89,6 +92,8 @@ impl Part {
         let seen = Arc::clone(&evictions);
         let map = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
+            // Room for some of them from the start: a table that doubles moves all that it holds.
+            .initial_capacity(usize::try_from(max_bytes / START_SHARE).unwrap_or(0))
             .weigher(|_, entry: &Entry| u32::try_from(entry.size() + OVERHEAD).unwrap_or(u32::MAX))
             .expire_after(Lifetime)
             .eviction_listener(move |_, _, cause| {
@@ -96,20 +101,21 @@ impl Part {
                     seen.add(1);
                 }
             })
-            .build_with_hasher(foldhash::quality::RandomState::default());
+            .build_with_hasher(BuildAsIs::default());
         Part { map, evictions }
     }
 
     /// Removes what `wanted` picks, and says how much that was.
-    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+    fn remove(&self, seed: &Seed, wanted: impl Fn(&Entry) -> bool) -> usize {
         let picked: Vec<Entry> = self.map.iter().filter(|(_, entry)| wanted(entry)).map(|(_, entry)| entry).collect();
-        picked.iter().for_each(|entry| self.map.invalidate(&entry.key()));
+        picked.iter().for_each(|entry| self.map.invalidate(&seed.key(entry.question(), entry.about().flags)));
         picked.len()
     }
 }
 
 /// The store.
 pub struct Store {
+    seed: Seed,
     positive: Part,
     negative: Part,
     generation: AtomicU64,
@@ -120,6 +126,7 @@ impl Store {
     pub fn new(max_bytes: u64) -> Store {
         let negative = max_bytes / 100 * NEGATIVE_PERCENT;
         Store {
+            seed: Seed::default(),
             positive: Part::new(max_bytes - negative),
             negative: Part::new(negative),
             generation: AtomicU64::new(0),
@@ -133,6 +140,12 @@ impl Store {
         }
     }
 
+    /// The key of a question (lower-case QNAME, QTYPE, QCLASS as on the wire) with these flags, for this store alone.
+    #[inline]
+    pub fn key<'a>(&self, question: &'a [u8], flags: Flags) -> Key<'a> {
+        self.seed.key(question, flags)
+    }
+
     /// The answer to `key` that may be given out at `now`.
     #[inline]
     pub fn get(&self, key: &Key<'_>, now: Moment) -> Option<(Entry, Kind)> {
@@ -144,6 +157,12 @@ impl Store {
             }
         }
         None
+    }
+
+    /// Might [`Store::get`] find something? Does not count as a read, and so costs less.
+    #[inline]
+    pub fn contains(&self, key: &Key<'_>) -> bool {
+        Kind::ALL.iter().any(|&kind| self.part(kind).map.contains_key(key))
     }
 
     /// The generation to note when a question is sent upstream.
@@ -161,33 +180,42 @@ impl Store {
             Kind::Positive => (Kind::Positive, Kind::Negative),
             Kind::Negative => (Kind::Negative, Kind::Positive),
         };
-        self.part(kind).map.insert(entry.clone(), entry.clone());
-        self.part(other).map.invalidate(&entry.key());
+        self.part(kind).map.insert(Owned::new(entry.clone(), &self.seed), entry.clone());
+        let key = self.key(entry.question(), entry.about().flags);
+        if self.part(other).map.contains_key(&key) {
+            self.part(other).map.invalidate(&key);
+        }
         // A flush between the check and the insertion may have missed the entry.
         if self.generation() != generation {
-            self.part(kind).map.invalidate(&entry.key());
+            self.part(kind).map.invalidate(&key);
         }
     }
 
     /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.
     pub fn flush_name(&self, name: &[u8]) -> usize {
-        self.flush(|entry| owner(entry) == name)
+        self.flush(|part| part.remove(&self.seed, |entry| owner(entry) == name))
     }
 
     /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
     pub fn flush_zone(&self, zone: &[u8]) -> usize {
-        self.flush(|entry| question::is_within(owner(entry), zone))
+        self.flush(|part| part.remove(&self.seed, |entry| question::is_within(owner(entry), zone)))
     }
 
     /// Forgets everything.
     pub fn flush_all(&self) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        Kind::ALL.iter().for_each(|&kind| self.part(kind).map.invalidate_all());
+        self.flush(|part| {
+            part.map.invalidate_all();
+            0
+        });
     }
 
-    fn flush(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+    /// Removes by `remove`, between two new generations: what was asked for before the flush is not stored after it,
+    /// and what a worker's own list took up during the flush it gives up at its end.
+    fn flush(&self, remove: impl Fn(&Part) -> usize) -> usize {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        Kind::ALL.iter().map(|&kind| self.part(kind).remove(&wanted)).sum()
+        let removed = Kind::ALL.iter().map(|&kind| remove(self.part(kind))).sum();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        removed
     }
 
     /// How full it is; settles moka's pending work first, so not for the hot path.
@@ -200,7 +228,7 @@ impl Store {
 
 /// The name that an entry answers for.
 fn owner(entry: &Entry) -> &[u8] {
-    let question = entry.key().question;
+    let question = entry.question();
     question.get(..question.len().saturating_sub(4)).unwrap_or_default()
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::config::limits;
-use crate::config::problem::{hint, quoted};
+use crate::config::problem::quoted;
 use crate::config::text::Form;
 
 /// An absolute domain name in lower case: no trailing dot, the root is `.`.
@@ -110,13 +110,11 @@ impl Form for Target {
             return no("it looks like an IP address, but is none");
         }
         match Name::read(host) {
-            Ok(Name(name)) if name != "." => {
-                let near = hint(&name, ["kube-dns"]);
-                match name.contains('.') || !near.contains("did you mean") {
-                    true => Ok(Target::Name { host: name, port }),
-                    false => Err(format!("{} is not an upstream{near}", quoted(text))),
-                }
+            // A single label is seldom meant as a host's name, and this one is easily mistyped.
+            Ok(Name(name)) if !name.contains('.') && strsim::damerau_levenshtein(&name, "kube-dns") == 1 => {
+                no("did you mean \"kube-dns\"?")
             }
+            Ok(Name(name)) if name != "." => Ok(Target::Name { host: name, port }),
             _ => no("write an address, a name, a path or kube-dns"),
         }
     }

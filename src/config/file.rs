@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::config::address::{Name, Target};
@@ -77,7 +78,7 @@ pub(super) struct TtlRange {
 
 /// Who is asked for the names at and below some domains.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Zone {
     /// The domains; the root "." is every name that no other zone matches.
     #[schemars(required)]
@@ -86,12 +87,13 @@ pub(super) struct Zone {
     #[schemars(required)]
     pub(super) forward: Option<Forward>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
+    #[serde(default)]
     pub(super) cache: ZoneCache,
 }
 
 /// The servers to ask and how.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Forward {
     /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, or kube-dns, which is the address in
     /// the environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST.
@@ -232,5 +234,11 @@ pub enum LogLevel {
 pub fn schema() -> serde_json::Value {
     let mut settings = schemars::generate::SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
+    // Defaults stand in the descriptions; a null would say that there are none.
+    settings.transforms.push(Box::new(RecursiveTransform(|schema: &mut Schema| {
+        if schema.get("default").is_some_and(serde_json::Value::is_null) {
+            schema.remove("default");
+        }
+    })));
     settings.into_generator().into_root_schema_for::<File>().to_value()
 }

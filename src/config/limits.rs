@@ -116,3 +116,20 @@ pub const MAX_NAMES: usize = 10_000;
 pub const MAX_SERVERS: usize = 16;
 /// Entries of `listen.allowFrom`: each query is compared with all of them.
 pub const MAX_NETWORKS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_every_limit_are_legal() {
+        fn legal<T: PartialOrd + Copy>(limit: Limit<T>) -> bool {
+            limit.allows(&limit.default) && limit.allows(&limit.min) && limit.allows(&limit.max)
+        }
+        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS].into_iter().all(legal));
+        assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
+        assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
+        assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
+        assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
+    }
+}

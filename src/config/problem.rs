@@ -75,15 +75,19 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// `; did you mean "tcp"?` for the choice nearest to `given`, else the choices when they are few, else nothing.
-pub(super) fn hint<'a>(given: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
-    let choices: Vec<&str> = choices.into_iter().collect();
-    let given: String = given.chars().take(64).collect::<String>().to_lowercase();
-    let nearest = choices.iter().map(|c| (strsim::damerau_levenshtein(&given, &c.to_lowercase()), *c)).min();
-    match nearest {
-        Some((distance, choice)) if distance <= 1 + choice.len() / 4 => format!("; did you mean \"{choice}\"?"),
-        _ if choices.len() <= 8 => format!("; valid here: {}", choices.join(", ")),
-        _ => String::new(),
+pub(super) fn hint(given: &str, choices: &[&str]) -> String {
+    match nearest(given, choices) {
+        Some(choice) => format!("; did you mean \"{choice}\"?"),
+        None if choices.len() <= 8 => format!("; choose from: {}", choices.join(", ")),
+        None => String::new(),
     }
+}
+
+/// The choice that `given` is most likely a misspelling of.
+pub(super) fn nearest<'a>(given: &str, choices: &[&'a str]) -> Option<&'a str> {
+    let given: String = given.chars().take(64).collect::<String>().to_lowercase();
+    let distances = choices.iter().map(|c| (strsim::damerau_levenshtein(&given, &c.to_lowercase()), *c));
+    distances.min().filter(|(distance, choice)| *distance <= 1 + choice.len() / 4).map(|(_, choice)| choice)
 }
 
 /// `text` in quotes, short and on one line whatever it holds.
@@ -101,10 +105,10 @@ mod tests {
     #[test]
     fn a_hint_names_the_nearest_choice_or_lists_a_few() {
         let policies = ["least-loaded", "random"];
-        assert_eq!(hint("least_loaded", policies), "; did you mean \"least-loaded\"?");
-        assert_eq!(hint("Random", policies), "; did you mean \"random\"?");
-        assert_eq!(hint("best", policies), "; valid here: least-loaded, random");
-        assert_eq!(hint("zzzzzz", ["a"; 9]), "");
+        assert_eq!(hint("least_loaded", &policies), "; did you mean \"least-loaded\"?");
+        assert_eq!(hint("Random", &policies), "; did you mean \"random\"?");
+        assert_eq!(hint("best", &policies), "; choose from: least-loaded, random");
+        assert_eq!(hint("zzzzzz", &["a"; 9]), "");
     }
 
     #[test]

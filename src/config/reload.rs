@@ -1,7 +1,7 @@
 //! When to read the configuration again, and what a new one cannot change without a restart.
 //!
 //! The file is polled by content, twice a second: that sees a ConfigMap's `..data` symlink being swapped, a file
-//! renamed over the old one and an edit in place alike, and a hundred changes a second cost two reads.
+//! renamed over the old one and an edit in place alike, and a hundred changes a second cost one load a second.
 
 use std::io;
 use std::path::PathBuf;
@@ -81,10 +81,124 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.addresses", old.listen.addresses != new.listen.addresses),
         ("listen.port", old.listen.port != new.listen.port),
         ("listen.workers", old.listen.workers != new.listen.workers),
-        ("listen.allowFrom", old.listen.allow_from != new.listen.allow_from),
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
         ("metrics.listen", old.metrics != new.metrics),
         ("health.listen", old.health != new.health),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::config::{Overrides, load, load_bytes, load_str};
+
+    fn load_ok(text: &str) -> Config {
+        load_str("f", text).unwrap().config
+    }
+
+    /// A time at which whatever has been written until now counts as settled.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(5)
+    }
+
+    #[test]
+    fn g06_a_configmap_symlink_swap_is_noticed() {
+        // kubelet: nodens.yaml → ..data/nodens.yaml, ..data → ..2026_1; a new folder is written and ..data renamed over.
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, text) in [("..1", "listen: {port: 54}"), ("..2", "listen: {port: 55}")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("nodens.yaml"), text).unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/nodens.yaml", at("nodens.yaml")).unwrap();
+        let loaded = load(Some(&at("nodens.yaml")), &Overrides::default()).unwrap();
+        let mut watcher = Watcher::new(at("nodens.yaml"), loaded.fingerprint);
+        assert_eq!(watcher.poll(later()).unwrap(), None);
+        symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        let bytes = watcher.poll(later()).unwrap().unwrap();
+        let config = load_bytes("f", &bytes, &Overrides::default()).unwrap().config;
+        assert_eq!((loaded.config.listen.port, config.listen.port), (54, 55));
+        assert_eq!(watcher.poll(later()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_renamed_over_or_edited_in_place_is_noticed_and_one_rewritten_the_same_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodens.yaml");
+        fs::write(&file, "a").unwrap();
+        let mut watcher = Watcher::new(file.clone(), fingerprint(b"a"));
+        fs::write(folder.path().join("new"), "b").unwrap();
+        fs::rename(folder.path().join("new"), &file).unwrap();
+        assert_eq!(watcher.poll(later()).unwrap(), Some(b"b".to_vec()));
+        fs::write(&file, "c").unwrap();
+        assert_eq!(watcher.poll(later()).unwrap(), Some(b"c".to_vec()));
+        fs::write(&file, "c").unwrap();
+        assert_eq!(watcher.poll(later()).unwrap(), None);
+        assert_eq!(watcher.read_now().unwrap(), b"c");
+    }
+
+    #[test]
+    fn a_file_being_written_is_believed_at_the_second_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodens.yaml");
+        fs::write(&file, "half").unwrap();
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        let mut watcher = Watcher::new(file.clone(), fingerprint(b"before"));
+        assert_eq!(watcher.poll(written + Duration::from_millis(50)).unwrap(), None);
+        fs::write(&file, "whole").unwrap();
+        // However young it still is: a file that changes all the time is read at every second poll.
+        assert_eq!(watcher.poll(written + Duration::from_millis(50)).unwrap(), Some(b"whole".to_vec()));
+    }
+
+    #[test]
+    fn g20_a_hundred_changes_a_second_cost_one_load_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodens.yaml");
+        let mut watcher = Watcher::new(file.clone(), 0);
+        let mut loads = 0;
+        for change in 0..100 {
+            fs::write(&file, format!("# {change}")).unwrap();
+            if change % 50 == 0 {
+                let now = fs::metadata(&file).unwrap().modified().unwrap();
+                loads += usize::from(watcher.poll(now).unwrap().is_some());
+            }
+        }
+        assert_eq!(loads, 1, "of the two polls of a second, the first finds the file too young");
+        assert!(watcher.poll(later()).unwrap().is_some(), "the last change is not lost");
+    }
+
+    #[test]
+    fn a_file_missing_for_a_moment_is_no_error_and_missing_for_long_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("nodens.yaml");
+        let mut watcher = Watcher::new(file.clone(), fingerprint(b"a"));
+        assert_eq!(watcher.poll(later()).unwrap(), None);
+        fs::write(&file, "a").unwrap();
+        assert_eq!(watcher.poll(later()).unwrap(), None);
+        fs::remove_file(&file).unwrap();
+        let errors = (0..5).filter(|_| watcher.poll(later()).is_err()).count();
+        assert_eq!(errors, 1);
+        fs::write(&file, "b").unwrap();
+        assert_eq!(watcher.poll(later()).unwrap(), Some(b"b".to_vec()));
+    }
+
+    #[test]
+    fn only_what_is_set_up_once_needs_a_restart() {
+        let old = Config::default();
+        let live =
+            load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
+        assert!(restart_needed(&old, &live).is_empty());
+        let new = load_ok(
+            "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi}\nmetrics: {listen: []}",
+        );
+        let all =
+            ["listen.addresses", "listen.port", "listen.workers", "cache.maxBytes", "metrics.listen", "health.listen"];
+        assert_eq!(restart_needed(&old, &new), all);
+    }
 }

@@ -27,6 +27,9 @@ pub fn name_servers(text: &str, own: &[SocketAddr]) -> NameServers {
             None => "not an IP address",
             Some(server) if own.contains(&server) => "nodens itself listens there",
             Some(server) if server.ip().is_unspecified() => "a wildcard address",
+            Some(SocketAddr::V6(server)) if server.ip().is_unicast_link_local() => {
+                "link-local: its interface is not known"
+            }
             Some(server) if found.servers.contains(&server) => continue,
             Some(_) if found.servers.len() == limits::MAX_SERVERS => "too many servers",
             Some(server) => {
@@ -40,4 +43,30 @@ pub fn name_servers(text: &str, own: &[SocketAddr]) -> NameServers {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_come_from_the_good_lines_of_a_resolv_conf() {
+        let text = "# made by hand\nsearch .. bad!\nnameserver 10.0.0.1\nnameserver nonsense\n nameserver  fd00::1 # v6\n\
+                    nameserver 169.254.20.10\nnameserver 10.0.0.1\noptions ndots:zz\nnameserver 0.0.0.0\nnameserver\nnameserver fe80::1\n";
+        let own: Vec<SocketAddr> = vec!["169.254.20.10:53".parse().unwrap()];
+        let found = name_servers(text, &own);
+        let expected: Vec<SocketAddr> = vec!["10.0.0.1:53".parse().unwrap(), "[fd00::1]:53".parse().unwrap()];
+        assert_eq!(found.servers, expected);
+        let skipped = [
+            "line 4: nameserver nonsense: not an IP address",
+            "line 6: nameserver 169.254.20.10: nodens itself listens there",
+            "line 9: nameserver 0.0.0.0: a wildcard address",
+            "line 10: nameserver: not an IP address",
+            "line 11: nameserver fe80::1: link-local: its interface is not known",
+        ];
+        assert_eq!(found.skipped, skipped);
+        assert_eq!(name_servers("", &own), NameServers::default());
+        let elsewhere: Vec<SocketAddr> = vec!["127.0.0.1:5300".parse().unwrap()];
+        assert_eq!(name_servers("nameserver 127.0.0.1", &elsewhere).servers.len(), 1);
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value as Json};
 
 use crate::config::later;
-use crate::config::problem::{Problem, Problems, hint, quoted};
+use crate::config::problem::{Problem, Problems, hint, nearest, quoted};
 use crate::config::text;
 use crate::config::tree::{Entry, Node, Place, Value};
 
@@ -52,6 +52,7 @@ pub(super) fn is_within(key: &str, above: &str) -> bool {
 
 /// Checks `root` against `schema`, notes the place of every key in `origins`, and returns what is right of it.
 pub(super) fn check(root: &Node, schema: &Json, origins: &mut Origins, problems: &mut Problems) -> Json {
+    origins.places.insert(String::new(), root.place);
     let mut walk = Walk { origins, problems };
     walk.value(root, schema, "").unwrap_or_else(|| Json::Object(Map::new()))
 }
@@ -81,7 +82,7 @@ impl Walk<'_> {
         let format = schema.get("format").and_then(Json::as_str).unwrap_or("");
         let outcome = match () {
             _ if choices.contains(&text.as_str()) => Ok(Json::from(text.as_str())),
-            _ if !choices.is_empty() => Err(format!("{} is not known here{}", quoted(text), hint(text, choices))),
+            _ if !choices.is_empty() => Err(format!("{} is not valid{}", quoted(text), hint(text, &choices))),
             _ if takes(schema, "string") => text::check(format, text).map(|()| Json::from(text.as_str())),
             _ => integer(text, schema),
         };
@@ -162,8 +163,13 @@ impl Walk<'_> {
         self.origins.places.insert(path.to_owned(), entry.place);
         let siblings = later::below(parent);
         if !siblings.contains(&entry.key.as_str()) {
-            let valid = properties.into_iter().flat_map(|p| p.keys().map(String::as_str)).chain(siblings);
-            return self.report_key(entry, parent, format!("unknown key{}", hint(&entry.key, valid)));
+            let keys: Vec<&str> = properties.into_iter().flat_map(|p| p.keys().map(String::as_str)).collect();
+            // A key of a later feature may be what was meant, but is nothing to choose while there are others.
+            let hint = match nearest(&entry.key, &siblings) {
+                Some(later) if nearest(&entry.key, &keys).is_none() => format!("; did you mean \"{later}\"?"),
+                _ => hint(&entry.key, if keys.is_empty() { &siblings } else { &keys }),
+            };
+            return self.report_key(entry, parent, format!("unknown key{hint}"));
         }
         match &entry.node.value {
             Value::Map(entries) if !later::below(path).is_empty() => {

@@ -156,7 +156,7 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
-            if millis > 0 && millis % factor == 0 {
+            if millis > 0 && millis.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", millis / factor);
             }
         }
@@ -187,9 +187,25 @@ impl Form for Workers {
         match text {
             "auto" => Ok(Workers::Auto),
             _ => text.parse().map(Workers::Count).map_err(|_| {
-                let range = format!("\"auto\" or a number from {} to {}", limits::WORKERS.min, limits::WORKERS.max);
+                let range = format!("\"auto\" nor a number from {} to {}", limits::WORKERS.min, limits::WORKERS.max);
                 format!("{} is neither {range}", quoted(text))
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn durations_and_sizes_read_back_what_they_display(n in 0u64..u64::from(u32::MAX)) {
+            let span = Span(Duration::from_millis(n));
+            prop_assert_eq!(Span::read(&span.to_string()), Ok(span));
+            prop_assert_eq!(Size::read(&Size(n).to_string()), Ok(Size(n)));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome};
 use crate::cache::entry::About;
 use crate::cache::store::Kind;
-use crate::cache::{Entry, Flags, Key, Store, policy};
+use crate::cache::{Entry, Flags, Store, policy};
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::Source;
@@ -170,8 +170,10 @@ impl Inner {
 
     /// An answer that needs no upstream after all.
     fn at_hand(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Option<Outcome> {
-        let found = self.store.get(&Key { question: &miss.question, flags: miss.flags }, now);
-        if let Some((entry, kind)) = found {
+        let asked = self.store.key(&miss.question, miss.flags);
+        if self.store.contains(&asked)
+            && let Some((entry, kind)) = self.store.get(&asked, now)
+        {
             let source = if kind == Kind::Positive { Source::Hit } else { Source::NegativeHit };
             return Some(Outcome::of(entry, source, now));
         }
@@ -191,8 +193,9 @@ impl Inner {
     fn settle(&self, miss: Miss, outcome: &Outcome) {
         miss.cells.response(outcome.zone, outcome.rcode, outcome.source);
         miss.cells.duration(outcome.zone, outcome.source, outcome.at.since(miss.arrived), 1);
-        miss.waiter.answer(outcome);
+        // Before the answer: whoever has it may ask again at once, and must find its place free.
         self.metrics.in_flight.add(-1);
+        miss.waiter.answer(outcome);
     }
 
     /// The number of an upstream in metrics and entries.

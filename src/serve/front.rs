@@ -1,8 +1,7 @@
 //! What every transport does with a packet: judge it, answer what can be answered here, hand the rest over.
 
 use super::client::Acl;
-use crate::cache::store::Kind;
-use crate::cache::{Entry, Flags, Key, Store};
+use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Label, Proto, QueryCells, Source};
 use crate::resolve::{Miss, Outcome, Resolver, Waiter};
@@ -17,9 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What is done with a packet.
-pub enum Verdict<'a> {
+pub enum Verdict<'a, E> {
     /// The cache has the answer.
-    Hit(Query<'a>, Entry, Kind),
+    Hit(Query<'a>, E),
     /// A bare header with this RCODE.
     Bare(Header, u16),
     /// The question given back with this RCODE.
@@ -28,6 +27,24 @@ pub enum Verdict<'a> {
     Miss(Query<'a>),
     /// Nothing.
     Drop(DropReason),
+}
+
+/// Judges a packet; `look_up` asks the cache for a question with flags.
+#[inline]
+pub fn judge<'a, E>(packet: &'a [u8], look_up: impl FnOnce(&[u8], Flags) -> Option<E>) -> Verdict<'a, E> {
+    match query::read(packet) {
+        Gate::Ask(query) => {
+            let flags = Flags::new(query.dnssec_ok(), query.checking_disabled());
+            match look_up(query.question.as_bytes(), flags) {
+                Some(entry) => Verdict::Hit(query, entry),
+                None => Verdict::Miss(query),
+            }
+        }
+        Gate::Bare(header, code) => Verdict::Bare(header, code),
+        Gate::Decline(query, code) => Verdict::Decline(query, code),
+        Gate::Short => Verdict::Drop(DropReason::ShortHeader),
+        Gate::Response => Verdict::Drop(DropReason::Response),
+    }
 }
 
 /// What the transports share.
@@ -61,37 +78,12 @@ impl Front {
         if client.is_ipv4() { v4 } else { v6 }
     }
 
-    /// Judges a packet.
-    #[inline]
-    pub fn judge<'a>(&self, packet: &'a [u8], now: Moment) -> Verdict<'a> {
-        match query::read(packet) {
-            Gate::Ask(query) => {
-                let flags = Flags::new(query.dnssec_ok(), query.checking_disabled());
-                match self.store.get(&Key { question: query.question.as_bytes(), flags }, now) {
-                    Some((entry, kind)) => Verdict::Hit(query, entry, kind),
-                    None => Verdict::Miss(query),
-                }
-            }
-            Gate::Bare(header, code) => Verdict::Bare(header, code),
-            Gate::Decline(query, code) => Verdict::Decline(query, code),
-            Gate::Short => Verdict::Drop(DropReason::ShortHeader),
-            Gate::Response => Verdict::Drop(DropReason::Response),
-        }
-    }
-
     /// Writes a hit.
     #[inline]
-    pub fn write_hit(
-        &self,
-        entry: &Entry,
-        kind: Kind,
-        asked: &Asked<'_>,
-        now: Moment,
-        out: &mut [u8],
-    ) -> Option<usize> {
+    pub fn write_hit(&self, entry: &Entry, asked: &Asked<'_>, now: Moment, out: &mut [u8]) -> Option<usize> {
         let age = entry.age(now);
         if asked.explain() {
-            let text = self.explain(Some(entry), source_of(kind), entry.about().zone, now);
+            let text = self.explain(Some(entry), source_of(entry), entry.about().zone, now);
             return reply::answer(&entry.as_stored(), asked, age, false, &explained(&text), out);
         }
         reply::answer(&entry.as_stored(), asked, age, false, &Notes::default(), out)
@@ -167,13 +159,10 @@ impl Front {
     }
 }
 
-/// The source that a hit of `kind` counts as.
+/// The source that a hit counts as.
 #[inline]
-pub(super) fn source_of(kind: Kind) -> Source {
-    match kind {
-        Kind::Positive => Source::Hit,
-        Kind::Negative => Source::NegativeHit,
-    }
+pub(super) fn source_of(entry: &Entry) -> Source {
+    if entry.about().negative { Source::NegativeHit } else { Source::Hit }
 }
 
 fn explained(text: &str) -> Notes<'_> {

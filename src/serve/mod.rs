@@ -1,6 +1,6 @@
 //! Bytes in, bytes out: the same for every transport.
 //!
-//! [`Front::judge`] turns a packet into a [`Verdict`]; a hit or an error is written where the packet was received, a
+//! [`judge`] turns a packet into a [`Verdict`]; a hit or an error is written where the packet was received, a
 //! miss is handed to `resolve` with somebody who will take the answer. `udp` and `stream` own the sockets, `client`
 //! says who may ask.
 
@@ -9,4 +9,4 @@ mod front;
 pub mod stream;
 pub mod udp;
 
-pub use front::{Front, Verdict};
+pub use front::{Front, Verdict, judge};

@@ -5,6 +5,7 @@
 //! an idle connection is kept. A client that stops sending still gets its answers; one that stops reading is closed.
 
 mod connection;
+mod output;
 
 use super::client::{ConnectionLimits, Connections, Full};
 use super::front::Front;

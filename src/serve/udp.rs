@@ -4,7 +4,8 @@
 //! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket,
 //! sent by whoever has them, without waiting for room.
 
-use super::front::{Front, Verdict, source_of};
+use super::front::{Front, Verdict, judge, source_of};
+use crate::cache::Hot;
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Family, Proto, QueryCells, Source};
 use crate::resolve::{Outcome, Waiter};
@@ -41,7 +42,7 @@ impl Worker {
         let retiring = Arc::new(AtomicBool::new(false));
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let cells = front.metrics.cells(Proto::Udp, family, false);
-        let work = Work { front, socket: Arc::clone(&socket), cells, tally: Vec::new() };
+        let work = Work { front, socket: Arc::clone(&socket), cells, hot: Hot::default(), tally: Vec::new() };
         let flag = Arc::clone(&retiring);
         let thread = std::thread::Builder::new()
             .name(format!("udp {address}"))
@@ -69,6 +70,7 @@ struct Work {
     front: Arc<Front>,
     socket: Arc<UdpSocket>,
     cells: Arc<QueryCells>,
+    hot: Hot,
     /// Hits of the current batch by zone and source.
     tally: Vec<(u16, Source, u64)>,
 }
@@ -115,10 +117,11 @@ impl Work {
             self.front.metrics.dropped(reason);
             return None;
         }
-        match self.front.judge(packet, now) {
-            Verdict::Hit(query, entry, kind) => {
-                let len = self.front.write_hit(&entry, kind, &Asked::over_udp(&query), now, out)?;
-                let (zone, source) = (entry.about().zone, source_of(kind));
+        let store = &self.front.store;
+        match judge(packet, |question, flags| self.hot.get(store, &store.key(question, flags), now)) {
+            Verdict::Hit(query, entry) => {
+                let len = self.front.write_hit(entry, &Asked::over_udp(&query), now, out)?;
+                let (zone, source) = (entry.about().zone, source_of(entry));
                 self.cells.query(zone, query.question.qtype());
                 self.cells.response(zone, entry.about().rcode, source);
                 match self.tally.iter_mut().find(|(z, s, _)| (*z, *s) == (zone, source)) {

@@ -71,7 +71,7 @@ impl Peer<'_> {
 
 /// A boxed slice of `n` all-zero values of a plain C type.
 fn zeroed<T: Copy>(n: usize) -> Box<[T]> {
-    // SAFETY: only called with C structs and octet arrays, for which all-zero is a valid value.
+    // SAFETY: only called with C structs, for which all-zero is a valid value.
     vec![unsafe { std::mem::zeroed::<T>() }; n].into_boxed_slice()
 }
 
@@ -85,8 +85,9 @@ impl Batch {
     /// Buffers for [`BATCH`] packets.
     pub fn new() -> Batch {
         let mut batch = Batch {
-            packets: zeroed(BATCH),
-            replies: zeroed(BATCH),
+            // Zeroed by the kernel, page by page as they are used: a quiet worker uses a few.
+            packets: vec![[0; RECEIVE]; BATCH].into(),
+            replies: vec![[0; SEND]; BATCH].into(),
             peers: zeroed(BATCH),
             receive_iov: zeroed(BATCH),
             send_iov: zeroed(BATCH),

@@ -42,8 +42,26 @@ async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, 
         }
     }
     let attempt = Try::begin(server, Transport::Tcp, plan.expires);
-    let result = over_tcp(server, plan, edns).await;
-    conclude(server, attempt, Transport::Tcp, result)
+    if !server.pool.is_saturated(server.options.max_connections) {
+        let result = over_tcp(server, plan, edns).await;
+        return conclude(server, attempt, Transport::Tcp, result);
+    }
+    // Every connection is full, perhaps of queries that a server answering in order will not answer for long: nobody
+    // else's query shall wait behind them. It goes out over UDP while it waits, and the first whole reply counts.
+    let (result, transport) = tokio::select! {
+        result = over_tcp(server, plan, edns) => (result, Transport::Tcp),
+        reply = overflow(server, plan, edns) => (Ok(reply), Transport::Udp),
+    };
+    conclude(server, attempt, transport, result)
+}
+
+/// Asks over UDP; returns only with a whole reply.
+async fn overflow(server: &Server, plan: Plan<'_>, edns: bool) -> Vec<u8> {
+    server.stats.overflows.add(1);
+    match datagram::exchange(server, plan.query, edns).await {
+        Ok(reply) if !message::is_truncated(&reply) => reply,
+        _ => std::future::pending().await,
+    }
 }
 
 /// Asks over TCP: a used connection that breaks says nothing about the server, and a new one is tried once.
@@ -59,10 +77,11 @@ async fn over_tcp(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Ve
 /// Counts how the try ended.
 fn conclude(
     server: &Server,
-    attempt: Try<'_>,
+    mut attempt: Try<'_>,
     transport: Transport,
     result: Result<Vec<u8>, Error>,
 ) -> Result<Reply, Error> {
+    attempt.transport = transport;
     let message = match result {
         Ok(message) => message,
         Err(error) => {

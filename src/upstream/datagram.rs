@@ -6,14 +6,13 @@
 use super::server::Server;
 use super::{Error, Query, message};
 use crate::wire::header::Header;
+use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
-use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Poll, ready};
-use tokio::io::ReadBuf;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 /// Room for one datagram. More than any server sends to a query that offers at most 1232 octets.
@@ -28,20 +27,20 @@ pub(super) async fn exchange(server: &Server, query: Query<'_>, edns: bool) -> R
     let mut sent = Vec::with_capacity(query.message.len());
     message::write_query(&mut sent, query, id, edns);
     let socket = send(address, &sent).map_err(unreachable)?;
-    poll_fn(|cx| {
-        loop {
-            let mut octets = [MaybeUninit::uninit(); ROOM];
-            let mut datagram = ReadBuf::uninit(&mut octets);
-            ready!(socket.poll_recv(cx, &mut datagram))?;
-            let reply = datagram.filled_mut();
-            if Header::read(reply).is_some_and(|h| h.id == id) && message::accept(query, reply) {
-                return Poll::Ready(Ok(reply.to_vec()));
-            }
-            server.stats.unsolicited.add(1);
+    // An ICMP error makes the socket not readable but erroneous: tokio's own `recv` would sleep through it.
+    let receive = || {
+        let mut octets = [MaybeUninit::uninit(); ROOM];
+        let ((reply, _), _) = rustix::net::recv(&socket, &mut octets, RecvFlags::empty())?;
+        let matches = Header::read(reply).is_some_and(|h| h.id == id) && message::accept(query, reply);
+        Ok(matches.then(|| reply.to_vec()))
+    };
+    loop {
+        match socket.async_io(Interest::READABLE | Interest::ERROR, receive).await {
+            Ok(Some(reply)) => return Ok(reply),
+            Ok(None) => server.stats.unsolicited.add(1),
+            Err(source) => return Err(unreachable(source)),
         }
-    })
-    .await
-    .map_err(unreachable)
+    }
 }
 
 /// A connected socket from which `octets` have been sent. The kernel chooses the port, at random; sending before tokio

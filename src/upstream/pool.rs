@@ -79,6 +79,12 @@ impl Pool {
         receive.await.unwrap_or(Err(Error::Closed { server: server.address(), source: None }))
     }
 
+    /// Is every connection that may be open, and full?
+    pub(super) fn is_saturated(&self, max_connections: usize) -> bool {
+        let state = self.lock();
+        !state.open.is_empty() && !state.may_grow(max_connections) && state.least_loaded().is_none()
+    }
+
     /// Gives back one query's worth of `connection`: to the next who waits, else to the idle ones.
     pub(super) fn release(&self, connection: &Arc<Connection>, fresh: bool) {
         loop {
@@ -176,9 +182,7 @@ impl Pool {
         let address = server.address();
         let limit = DIAL_TIME.min(server.options.timeout);
         let mut dial = Dial(&server, Error::Closed { server: address, source: None });
-        match timeout(limit, connect(&server)).await {
-            Err(_) => dial.1 = Error::Timeout { server: address, after: limit },
-            Ok(Err(source)) => dial.1 = Error::Unreachable { server: address, source: Arc::new(source) },
+        let failure = match timeout(limit, connect(&server)).await {
             Ok(Ok(stream)) => {
                 std::mem::forget(dial);
                 server.stats.dials.add(1);
@@ -187,10 +191,15 @@ impl Pool {
                 server.pool.share(server.options.max_connections);
                 Pool::replenish(&server);
                 connection.run(read).await;
+                return Pool::replenish(&server);
             }
-        }
+            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
+            Err(_) => Error::Timeout { server: address, after: limit },
+        };
+        dial.1 = failure;
+        drop(dial);
+        // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
         server.pool.share(server.options.max_connections);
-        Pool::replenish(&server);
     }
 
     fn opened(&self, connection: &Arc<Connection>) {
@@ -304,6 +313,10 @@ async fn connect(server: &Server) -> io::Result<TcpStream> {
     let address = server.address();
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
-    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    let options = socket2::SockRef::from(&socket);
+    options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    // One small message at a time is never congested. Hosts that default to BBR would pace it with timers, which costs
+    // more than the message; where Reno cannot be had, the default does.
+    let _ = options.set_tcp_congestion(b"reno");
     socket.connect(address).await
 }

@@ -60,6 +60,7 @@ impl Server {
             connections: self.pool.connections(),
             in_flight: self.in_flight(),
             retries: self.stats.retries.get(),
+            overflows: self.stats.overflows.get(),
             dials: self.stats.dials.get(),
             unsolicited: self.stats.unsolicited.get(),
             late: self.stats.late.get(),
@@ -110,7 +111,8 @@ impl std::fmt::Debug for Server {
 /// One try: counted when it begins, and when it ends however it ends.
 pub(super) struct Try<'a> {
     server: &'a Server,
-    transport: Transport,
+    /// By which it is counted.
+    pub(super) transport: Transport,
     started: Instant,
     /// A try that is dropped after this moment has timed out; before it, it was abandoned.
     expires: Instant,

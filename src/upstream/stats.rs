@@ -63,6 +63,8 @@ pub(super) struct Stats {
     pub(super) durations: Histogram,
     /// Tries repeated on a fresh connection, or without OPT.
     pub(super) retries: Counter,
+    /// Queries that went out over UDP because every connection was full.
+    pub(super) overflows: Counter,
     /// Connections opened.
     pub(super) dials: Counter,
     /// UDP datagrams that matched nothing, and messages over TCP under an id that nobody waits for.
@@ -105,6 +107,8 @@ pub struct Snapshot {
     pub in_flight: usize,
     /// Tries repeated on a fresh connection or without OPT.
     pub retries: u64,
+    /// Queries that went out over UDP because every connection was full.
+    pub overflows: u64,
     /// TCP connections opened so far.
     pub dials: u64,
     /// Messages that answered nothing that was asked.

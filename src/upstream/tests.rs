@@ -1,1 +1,8 @@
-//! Rows of the behaviour list, against scripted servers on loopback.
+//! Rows of the behaviour list, against scripted servers: real sockets on loopback, raw octets.
+
+mod failover;
+mod limits;
+mod replies;
+mod support;
+mod tcp;
+mod udp;

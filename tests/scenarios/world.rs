@@ -11,13 +11,13 @@ use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncodable;
-use nodens::cache::{Store, Ttls};
+use nodens::cache::{Hot, Store, Ttls};
 use nodens::config::limits;
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
 use nodens::resolve::{Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
-use nodens::serve::{Front, Verdict};
+use nodens::serve::{Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
 use nodens::upstream::Exchange;
 use nodens::wire::reply::{self, Asked, OwnedAsked};
@@ -81,6 +81,8 @@ pub struct World {
     metrics: Arc<Metrics>,
     pending: BTreeMap<String, Vec<Pending>>,
     next_id: u16,
+    /// The list of the UDP worker.
+    hot: Hot,
 }
 
 impl World {
@@ -130,7 +132,7 @@ impl World {
         let resolver = Resolver::start(Arc::clone(&store), zones, limits, Arc::clone(&metrics), clock.clone());
         let front = Front::new(Arc::clone(&store), resolver, Arc::clone(&metrics), Acl::default(), Vec::new());
         let (front, pending) = (Arc::new(front), BTreeMap::new());
-        Ok(World { nanos, clock, store, front, script, metrics, pending, next_id: 1 })
+        Ok(World { nanos, clock, store, front, script, metrics, pending, next_id: 1, hot: Hot::default() })
     }
 
     async fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -186,13 +188,16 @@ impl World {
         let slot = Slot::default();
         let mut out = vec![0; 65_535 + 300];
         let write = |q| if ask.tcp { Asked::over_tcp(q, KEEPALIVE) } else { Asked::over_udp(q) };
-        let (len, source, zone) = match self.front.judge(&packet, read_at) {
-            Verdict::Hit(query, entry, kind) => {
-                let source = match kind {
-                    nodens::cache::Kind::Positive => Source::Hit,
-                    nodens::cache::Kind::Negative => Source::NegativeHit,
-                };
-                let len = self.front.write_hit(&entry, kind, &write(&query), read_at, &mut out);
+        // Over UDP a worker's own list stands before the store, over TCP it does not.
+        let (store, hot) = (&self.front.store, &mut self.hot);
+        let verdict = judge(&packet, |question, flags| match ask.tcp {
+            true => store.get(&store.key(question, flags), read_at).map(|(entry, _)| entry),
+            false => hot.get(store, &store.key(question, flags), read_at).cloned(),
+        });
+        let (len, source, zone) = match verdict {
+            Verdict::Hit(query, entry) => {
+                let source = if entry.about().negative { Source::NegativeHit } else { Source::Hit };
+                let len = self.front.write_hit(&entry, &write(&query), read_at, &mut out);
                 (len, source, entry.about().zone)
             }
             Verdict::Bare(header, code) => (reply::bare(&header, code, &mut out), Source::Local, 0),

@@ -4,17 +4,22 @@
 //! it got. None of nodens' own types are used here: messages are made and read with hickory-proto.
 
 // Each test binary compiles this file for itself and uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
+pub mod client;
 pub mod demo;
+pub mod proc;
 pub mod process;
+pub mod server;
 pub mod upstream;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as SocketName, UnixDatagram};
 use std::time::Duration;
 
 /// How long anything may take before a test fails: far longer than it ever should.
@@ -58,7 +63,8 @@ pub fn nxdomain(query: &Message, zone: &str, ttl: u32) -> Message {
 
 /// One datagram to `server` and the one that comes back, as sent and received.
 pub fn ask_udp(server: SocketAddr, query: &[u8]) -> Vec<u8> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     socket.connect(server).unwrap();
     socket.send(query).unwrap();
@@ -90,7 +96,20 @@ pub fn read_framed(stream: &mut impl Read) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// A loopback port that is free for UDP and TCP at the moment.
+/// A loopback port that is free for UDP and TCP and stays so for this test process.
+///
+/// It is none of those that the kernel gives to clients (32768 and up), and an abstract socket of its name keeps other
+/// test processes off it: whoever binds it later will not be disturbed.
 pub fn free_port() -> u16 {
-    upstream::bind().0.local_addr().unwrap().port()
+    for _ in 0..1000 {
+        let port = rand::random_range(20_000..32_000);
+        let name = SocketName::from_abstract_name(format!("nodens-test-port-{port}")).unwrap();
+        let Ok(claim) = UnixDatagram::bind_addr(&name) else { continue };
+        let at = (Ipv4Addr::LOCALHOST, port);
+        if UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok() {
+            std::mem::forget(claim);
+            return port;
+        }
+    }
+    panic!("no loopback port is free for both UDP and TCP");
 }

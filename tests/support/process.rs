@@ -2,6 +2,7 @@
 
 use super::DEADLINE;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -23,6 +24,31 @@ pub fn stdout(output: &Output) -> String {
 /// What a finished process wrote to standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
+}
+
+/// Runs `line` by the shell in `directory`, with the `nodens` under test found first.
+pub fn shell(line: &str, directory: &Path) -> Output {
+    let bin = Path::new(NODENS).parent().expect("the binary is in a directory");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).env("PATH", path).current_dir(directory).stdin(Stdio::null());
+    command.output().expect("sh runs")
+}
+
+/// Can the first word of `line` be run here? If not, says that `line` is skipped; in CI that is a failure.
+pub fn can_run(line: &str) -> bool {
+    let tool = line.split(' ').next().unwrap_or_default();
+    let found = shell(&format!("command -v {tool}"), Path::new("/")).status.success();
+    if !found {
+        skip(&format!("needs {tool}: {line}"));
+    }
+    found
+}
+
+/// Says that something is skipped and why; panics in CI (`CI=true`), where nothing is skipped.
+pub fn skip(why: &str) {
+    println!("skipped: {why}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "in CI nothing is skipped: {why}");
 }
 
 /// A `nodens` in the background; killed when dropped.

@@ -6,11 +6,12 @@
 use super::{DEADLINE, framed, read_framed};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,12 @@ pub enum Reply {
     Silence,
     /// Closes the TCP connection; over UDP, nothing.
     Close,
+    /// Sends this message and closes the TCP connection.
+    Last(Vec<u8>),
+    /// Sends these octets without a length before them; over UDP, nothing.
+    Raw(Vec<u8>),
+    /// Sends this message octet by octet with a pause between; over UDP, nothing.
+    Trickle(Vec<u8>, Duration),
 }
 
 impl From<Message> for Reply {
@@ -92,6 +99,22 @@ impl Upstream {
     /// Starts a server on a free loopback port.
     pub fn start(script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Upstream {
         let (udp, tcp) = bind();
+        Upstream::serve(udp, tcp, script)
+    }
+
+    /// Starts a server on an address that must be free.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> io::Result<Upstream> {
+        Ok(Upstream::serve(UdpSocket::bind(address)?, TcpListener::bind(address)?, script))
+    }
+
+    fn serve(
+        udp: UdpSocket,
+        tcp: TcpListener,
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Upstream {
         let address = udp.local_addr().unwrap();
         let state = Arc::new(State {
             script: Arc::new(script),
@@ -115,6 +138,20 @@ impl Upstream {
     /// All queries so far.
     pub fn received(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()
+    }
+
+    /// The queries for `name` (lower case, absolute) so far.
+    pub fn asked_for(&self, name: &str) -> Vec<Received> {
+        self.received().into_iter().filter(|q| q.name() == name).collect()
+    }
+
+    /// Waits until a query for `name` has come, and returns it; panics when that takes too long.
+    pub fn wait_for_name(&self, name: &str) -> Received {
+        let received = self.state.received.lock().unwrap();
+        let none = |r: &mut Vec<Received>| r.iter().all(|q| q.name() != name);
+        let (received, timeout) = self.state.changed.wait_timeout_while(received, DEADLINE, none).unwrap();
+        assert!(!timeout.timed_out(), "no query for {name} came");
+        received.iter().find(|q| q.name() == name).unwrap().clone()
     }
 
     /// How many TCP connections were accepted so far.
@@ -204,6 +241,23 @@ fn serve_connection(mut stream: TcpStream, from: SocketAddr, transport: Transpor
             Reply::Silence => {}
             Reply::Close => {
                 let _ = writer.lock().unwrap().shutdown(Shutdown::Both);
+            }
+            Reply::Last(message) => {
+                let mut writer = writer.lock().unwrap();
+                let _ = writer.write_all(&framed(&message));
+                let _ = writer.shutdown(Shutdown::Both);
+            }
+            Reply::Raw(octets) => {
+                let _ = writer.lock().unwrap().write_all(&octets);
+            }
+            Reply::Trickle(message, pause) => {
+                let mut writer = writer.lock().unwrap();
+                for octet in framed(&message) {
+                    if state.stopped() || writer.write_all(&[octet]).is_err() {
+                        return;
+                    }
+                    thread::sleep(pause);
+                }
             }
         });
     }

@@ -93,7 +93,7 @@ pub struct Exchanged {
     pub elapsed: Duration,
 }
 
-/// Sends `query`, a whole message, to `server`, over TCP at once if `tcp`; waits at most [`PATIENCE`] per transport.
+/// Sends `query`, a whole message, to `server`, over TCP at once if `tcp`; waits at most 6 s per transport.
 pub async fn ask(server: SocketAddr, query: &[u8], tcp: bool) -> Result<Exchanged, Error> {
     let started = Instant::now();
     let mut truncated = false;

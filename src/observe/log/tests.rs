@@ -1,6 +1,6 @@
 //! The log as its reader sees it. There is one logger per process, so each test runs this program once more, as a child.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,16 @@ fn child() {
             // What the parent cannot read on stderr, since it does not read it.
             println!("\nlost {}", log.lost());
         }
+        "resumed" => {
+            std::thread::spawn(|| {
+                // Against a parent that waits for a line that never comes.
+                std::thread::sleep(Duration::from_secs(60));
+                std::process::exit(1);
+            });
+            (0..10_000).for_each(|n| tracing::info!(n, "{}", "x".repeat(200)));
+            println!("\nlost {}", log.lost());
+            std::io::stdin().read_to_string(&mut String::new()).unwrap();
+        }
         "panic" => {
             let thread = std::thread::Builder::new().name("worker".to_owned());
             assert!(thread.spawn(|| panic!("out of {}", "luck")).unwrap().join().is_err());
@@ -44,7 +54,7 @@ fn start(role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "observe::log::tests::child", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -97,6 +107,19 @@ fn g09_a_blocked_stderr_blocks_nobody() {
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     let lost = out.lines().find_map(|l| l.strip_prefix("lost ")).unwrap();
     assert!(lost.parse::<u64>().unwrap() > 0, "all of it cannot have fitted: {out}");
+}
+
+#[test]
+fn g09_the_loss_is_reported_once_the_reader_is_back() {
+    let mut child = start("resumed");
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let lost: u64 = said.find_map(|line| line.strip_prefix("lost ")?.parse().ok()).unwrap();
+    let mut logged = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let report = logged.find(|line| line.contains("log lines were dropped")).expect("no report");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["lines"], lost);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

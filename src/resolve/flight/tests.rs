@@ -335,7 +335,7 @@ async fn e16_who_asks_after_a_flush_joins_no_older_flight() {
     assert_eq!(octet(&one(&before)), Some(1));
     assert!(waits(&after));
     let question = Question::new(&wire("www.example"), rtype::A, CLASS_IN).unwrap();
-    let key = Key { question: question.as_bytes(), flags: Flags::default() };
+    let key = house.store.key(question.as_bytes(), Flags::default());
     assert!(house.store.get(&key, house.now()).is_none(), "what was asked before the flush is not kept");
     upstream.gate.notify_one();
     house.settle().await;

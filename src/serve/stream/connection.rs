@@ -1,17 +1,19 @@
 //! One TCP connection: frames in, frames out (RFC 1035 §4.2.2).
 
+use super::output::Output;
 use super::{House, IDLE};
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
 use crate::resolve::{Outcome, Waiter};
-use crate::serve::front::{Front, Verdict, source_of};
+use crate::serve::front::{Front, Verdict, judge, source_of};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +26,8 @@ const READ: usize = 8192;
 const MAX_OUTSTANDING: usize = 128;
 /// Octets that may wait to be written; no more queries are read until they have left.
 const MAX_UNWRITTEN: usize = 64 * 1024;
+/// How long queries are still taken once the house closes: those sent before the client could know get their answers.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Room for a reply beside the stored message: an OPT with options.
 const OPT_ROOM: usize = 300;
 
@@ -44,8 +48,7 @@ struct Connection<'a> {
     front: &'a Arc<Front>,
     client: IpAddr,
     input: Vec<u8>,
-    output: Vec<u8>,
-    written: usize,
+    output: Output,
     outstanding: usize,
     answers: mpsc::UnboundedSender<Vec<u8>>,
     /// The client sends no more.
@@ -65,8 +68,7 @@ pub(super) async fn serve(house: &House, mut stream: TcpStream, client: IpAddr) 
         front: &house.front,
         client,
         input: Vec::new(),
-        output: Vec::new(),
-        written: 0,
+        output: Output::default(),
         outstanding: 0,
         answers: sender,
         finished: false,
@@ -89,23 +91,31 @@ impl Connection<'_> {
         mut pressure: watch::Receiver<usize>,
         mut closing: watch::Receiver<bool>,
     ) -> End {
-        let (mut reader, mut writer) = stream.split();
+        let (reader, mut writer) = stream.split();
         let mut batch = Vec::new();
         let mut idle = allowed(&mut pressure);
         let timer = sleep_until(self.active + idle);
         tokio::pin!(timer);
+        let mut farewell = None;
         loop {
-            let owes = self.outstanding > 0 || self.unwritten() > 0;
-            if (self.finished || *closing.borrow()) && !owes {
+            if *closing.borrow_and_update() && !self.finished {
+                let now = Instant::now();
+                let end = *farewell.get_or_insert(now + FAREWELL);
+                self.finished = now >= end;
+                farewell = farewell.filter(|_| !self.finished);
+                timer.as_mut().reset(self.due(idle, farewell));
+            }
+            let owes = self.outstanding > 0 || self.output.len() > 0;
+            if self.finished && !owes {
                 return End::Done;
             }
-            let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN;
-            self.input.reserve(READ);
+            let reading = !self.finished && self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN;
             tokio::select! {
                 biased;
-                wrote = writer.write(self.output.get(self.written..).unwrap_or_default()), if self.unwritten() > 0 => {
+                wrote = writer.write(self.output.waiting()), if self.output.len() > 0 => {
                     let Ok(n @ 1..) = wrote else { return End::Broken };
-                    self.wrote(n);
+                    self.output.wrote(n);
+                    self.active = Instant::now();
                     // What was held back for want of room may be taken now.
                     if self.take_frames().is_err() {
                         return End::Broken;
@@ -113,23 +123,27 @@ impl Connection<'_> {
                 }
                 _ = ready.recv_many(&mut batch, MAX_OUTSTANDING), if self.outstanding > 0 => {
                     self.outstanding -= batch.len();
-                    batch.drain(..).for_each(|frame| self.output.extend_from_slice(&frame));
+                    batch.drain(..).for_each(|frame| self.output.buffer().extend_from_slice(&frame));
                     if self.take_frames().is_err() {
                         return End::Broken;
                     }
                 }
-                read = reader.read_buf(&mut self.input), if reading => match read {
-                    Ok(0) => self.finished = true,
-                    Ok(_) => if self.take_frames().is_err() {
-                        return End::Broken;
-                    },
-                    Err(_) => return End::Broken,
-                },
+                // Room is made only when there is something to read: thousands of idle connections hold no buffer.
+                _ = reader.readable(), if reading => {
+                    self.input.reserve(READ);
+                    match reader.try_read_buf(&mut self.input) {
+                        Ok(0) => self.finished = true,
+                        Ok(_) => if self.take_frames().is_err() {
+                            return End::Broken;
+                        },
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.give_back(),
+                        Err(_) => return End::Broken,
+                    }
+                }
                 () = &mut timer => {
-                    let due = self.active + idle;
-                    if Instant::now() < due {
-                        timer.as_mut().reset(due);
-                    } else if self.unwritten() > 0 {
+                    if farewell.is_some() || Instant::now() < self.active + idle {
+                        timer.as_mut().reset(self.due(idle, farewell));
+                    } else if self.output.len() > 0 {
                         return End::Stalled;
                     } else if self.outstanding > 0 {
                         // The answer is on its way; the resolver sees to it that it comes.
@@ -141,26 +155,16 @@ impl Connection<'_> {
                 }
                 Ok(()) = pressure.changed() => {
                     idle = allowed(&mut pressure);
-                    timer.as_mut().reset(self.active + idle);
+                    timer.as_mut().reset(self.due(idle, farewell));
                 }
                 _ = closing.changed() => {}
             }
         }
     }
 
-    fn unwritten(&self) -> usize {
-        self.output.len() - self.written
-    }
-
-    fn wrote(&mut self, n: usize) {
-        self.written += n;
-        self.active = Instant::now();
-        if self.unwritten() == 0 {
-            self.written = 0;
-            self.output.clear();
-            // A burst of large answers must not hold its memory for the life of the connection.
-            self.output.shrink_to(READ);
-        }
+    /// When there is something to decide: the end of the farewell, or else of the idle time.
+    fn due(&self, idle: Duration, farewell: Option<Instant>) -> Instant {
+        farewell.unwrap_or(self.active + idle)
     }
 
     /// Takes whole queries from what was read, as many as there is room to answer.
@@ -169,7 +173,7 @@ impl Connection<'_> {
         let mut at = 0;
         let input = std::mem::take(&mut self.input);
         let mut result = Ok(());
-        while self.outstanding < MAX_OUTSTANDING && self.unwritten() < MAX_UNWRITTEN {
+        while self.outstanding < MAX_OUTSTANDING && self.output.len() < MAX_UNWRITTEN {
             let Some(&[hi, lo]) = input.get(at..).and_then(|rest| rest.first_chunk()) else { break };
             let len = usize::from(u16::from_be_bytes([hi, lo]));
             if !(header::LEN..=MAX_QUERY).contains(&len) {
@@ -191,10 +195,15 @@ impl Connection<'_> {
         }
         self.input = input;
         self.input.drain(..at);
-        if self.input.is_empty() {
-            self.input.shrink_to(READ);
-        }
+        self.give_back();
         result
+    }
+
+    /// Frees the input's buffer when nothing is in it.
+    fn give_back(&mut self) {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
     }
 
     /// Answers one query, or hands it over. `None` for what only a broken client sends.
@@ -202,12 +211,12 @@ impl Connection<'_> {
         let front = self.front;
         let cells = front.cells(Proto::Tcp, self.client);
         let keepalive = self.keepalive;
-        match front.judge(packet, now) {
-            Verdict::Hit(query, entry, kind) => {
+        match judge(packet, |question, flags| front.store.get(&front.store.key(question, flags), now)) {
+            Verdict::Hit(query, (entry, _)) => {
                 let asked = Asked::over_tcp(&query, keepalive);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
-                self.frame(room, |out| front.write_hit(&entry, kind, &asked, now, out))?;
-                let (zone, source) = (entry.about().zone, source_of(kind));
+                self.frame(room, |out| front.write_hit(&entry, &asked, now, out))?;
+                let (zone, source) = (entry.about().zone, source_of(&entry));
                 cells.query(zone, query.question.qtype());
                 cells.response(zone, entry.about().rcode, source);
                 cells.duration(zone, source, Moment::now().since(now), 1);
@@ -239,7 +248,7 @@ impl Connection<'_> {
 
     /// Appends a frame of at most `room` octets that `write` fills.
     fn frame(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<()> {
-        append_frame(&mut self.output, room, write)
+        append_frame(self.output.buffer(), room, write)
     }
 }
 
