@@ -104,6 +104,8 @@ pub const MAX_FILE_BYTES: usize = 1024 * 1024;
 pub const MAX_DEPTH: usize = 32;
 /// Most keys and values read, those repeated by YAML aliases included.
 pub const MAX_NODES: usize = 200_000;
+/// Each time a key or value is so many octets longer it counts as one more, or aliases could multiply long text.
+pub const NODE_OCTETS: usize = 64;
 /// Problems reported of one file.
 pub const MAX_PROBLEMS: usize = 100;
 /// Entries of `listen.addresses` and of `metrics.listen`.

@@ -493,6 +493,8 @@ fn hostile_text_is_refused_in_bounded_time() {
         ("block depth", "- ".repeat(megabyte / 2)),
         ("question marks", "? ".repeat(megabyte / 2)),
         ("alias bomb", bomb),
+        ("aliases of long text", format!("a: &a '{}'\nb: [{}]", "x".repeat(200_000), "*a,".repeat(200_000))),
+        ("aliases of long keys", format!("a: &a {{{}: 1}}\nb: [{}]", "x".repeat(1_000), "*a,".repeat(200_000))),
         ("anchors", "- &a x\n".repeat(megabyte / 7)),
         ("one long key", "k".repeat(megabyte)),
         ("many keys", (0..megabyte / 10).map(|i| format!("k{i}: 1\n")).collect()),

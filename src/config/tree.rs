@@ -108,7 +108,10 @@ impl<'t> Reader<'t> {
                 self.count(size, place)?;
                 return Ok(node);
             }
-            Event::Scalar(text, style, anchor, tag) => (anchor, tag, scalar(&text, style)),
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(text.len() / limits::NODE_OCTETS, place)?;
+                (anchor, tag, scalar(&text, style))
+            }
             Event::SequenceStart(anchor, tag) => (anchor, tag, self.list(depth)?),
             Event::MappingStart(anchor, tag) => (anchor, tag, self.map(depth)?),
             _ => return Err(malformed(place, "expected a value".into())),
@@ -148,7 +151,7 @@ impl<'t> Reader<'t> {
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(malformed(place, "a key must be a plain word".into())),
             };
-            self.count(1, place)?;
+            self.count(1 + key.len() / limits::NODE_OCTETS, place)?;
             let (event, value_place) = self.next()?;
             let node = self.node(event, value_place, depth + 1)?;
             let repeats = lines.get(&key).copied();

@@ -89,6 +89,8 @@ mod tests {
         ] {
             assert_eq!(zones.find(&wire(name)).map(|z| z.label), label, "{name}");
         }
+        let within_a_label = zones.find(b"\x09a\x07cluster\x05local\x00");
+        assert!(within_a_label.is_none(), "an octet that looks like a label's length is none");
         let all = Zones::new([(9, "."), (1, "cluster.local")].map(zone));
         assert_eq!(all.find(&wire("xcluster.local")).map(|z| z.label), Some(9));
         assert_eq!(all.find(&[0]).map(|z| z.label), Some(9));

@@ -84,15 +84,15 @@ impl Reader<'_> {
 }
 
 /// At which octet of the RDATA names begin, and how many there are: the types of which RFC 1035 lets names be
-/// compressed, those of which RFC 3597 §4 has them decompressed nevertheless, and those that hickory-proto reads.
+/// compressed, those of which RFC 3597 §4 has them decompressed nevertheless, and those that hickory-proto reads. Names
+/// in DNSSEC's records are never compressed (RFC 4034 §3.1.7, §4.1.1).
 fn names_of(rtype: u16) -> (usize, usize) {
     match rtype {
-        rtype::NS | 3 | 4 | rtype::CNAME | 7..=9 | rtype::PTR | 30 | rtype::DNAME | 47 | rtype::TSIG | 65305 => (0, 1),
+        rtype::NS | 3 | 4 | rtype::CNAME | 7..=9 | rtype::PTR | rtype::DNAME | rtype::TSIG | 65305 => (0, 1),
         rtype::SOA | 14 | 17 => (0, 2),
         rtype::MX | 18 | 21 | 36 | rtype::SVCB | rtype::HTTPS => (2, 1),
         26 => (2, 2),
         rtype::SRV => (6, 1),
-        rtype::SIG | rtype::RRSIG => (18, 1),
         _ => (0, 0),
     }
 }
