@@ -40,7 +40,7 @@ type Random = foldhash::quality::RandomState;
 /// Who waits, and for what.
 #[derive(Default)]
 struct Book {
-    flights: HashMap<Box<[u8]>, Waiters, Random>,
+    flights: HashMap<Arc<[u8]>, Waiters, Random>,
     clients: HashMap<IpAddr, usize, Random>,
 }
 
@@ -161,7 +161,7 @@ impl Inner {
         }
         let (flags, recursion) = (miss.flags, miss.recursion_desired);
         let message = reply::upstream_query(&miss.question, recursion, flags.checking_disabled(), flags.dnssec_ok());
-        book.flights.insert(key.clone(), SmallVec::from_iter([miss]));
+        book.flights.insert(Arc::clone(&key), SmallVec::from_iter([miss]));
         drop(book);
         let flight =
             Flight { inner: Arc::clone(self), zone: Arc::clone(zone), key, generation, question, flags, recursion };
@@ -225,7 +225,7 @@ fn release(book: &mut Book, client: IpAddr) {
 }
 
 /// Question, flags, RD, generation: what two misses must share to share a flight.
-fn key(miss: &Miss, generation: u64) -> Box<[u8]> {
+fn key(miss: &Miss, generation: u64) -> Arc<[u8]> {
     let bits = u8::from(miss.flags.dnssec_ok())
         | u8::from(miss.flags.checking_disabled()) << 1
         | u8::from(miss.recursion_desired) << 2;
@@ -254,7 +254,7 @@ impl Outcome {
 struct Flight {
     inner: Arc<Inner>,
     zone: Arc<Zone>,
-    key: Box<[u8]>,
+    key: Arc<[u8]>,
     /// The store's, when the flight was started.
     generation: u64,
     question: Question,

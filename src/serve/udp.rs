@@ -1,38 +1,40 @@
 //! UDP: one thread per socket and worker; a batch in, hits answered in place, misses handed over, a batch out.
 //!
 //! The thread blocks in `recvmmsg` and nowhere else. It awaits nothing, takes no lock that a look-up can hold, and
-//! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket,
-//! sent by whoever has them, without waiting for room.
+//! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket: what
+//! one round of the look-up thread has made ready goes out by one system call, without waiting for room.
 
 use super::front::{Front, Verdict, judge, source_of};
 use crate::cache::Hot;
-use crate::observe::metrics::DropReason;
+use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Proto, QueryCells, Source};
 use crate::resolve::{Outcome, Waiter};
 use crate::sys::clock::Moment;
-use crate::sys::mmsg::{Batch, Peer, SEND, Slot};
+use crate::sys::mmsg::{Batch, Letter, Peer, SEND, Slot, send_letters};
 use crate::sys::socket;
 use crate::wire::reply::{self, Asked, OwnedAsked};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// How long a worker rests after an error of its socket that may not go away at once.
 const REST: Duration = Duration::from_millis(10);
 
 /// A worker that can be retired.
 pub struct Worker {
-    socket: Arc<UdpSocket>,
+    outbox: Arc<Outbox>,
     retiring: Arc<AtomicBool>,
     thread: JoinHandle<()>,
+    sender: tokio::task::JoinHandle<()>,
 }
 
 impl Worker {
-    /// Starts a worker on `socket`.
+    /// Starts a worker on `socket`; what the current runtime resolves leaves through it.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -42,33 +44,41 @@ impl Worker {
         let retiring = Arc::new(AtomicBool::new(false));
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let cells = front.metrics.cells(Proto::Udp, family, false);
-        let work = Work { front, socket: Arc::clone(&socket), cells, hot: Hot::default(), tally: Vec::new() };
+        let outbox = Arc::new(Outbox { socket, letters: Mutex::default(), posted: Notify::new() });
+        let sender = tokio::spawn(Arc::clone(&outbox).send(Arc::clone(&front.metrics)));
+        let work = Work { front, outbox: Arc::clone(&outbox), cells, hot: Hot::default(), tally: Vec::new() };
         let flag = Arc::clone(&retiring);
         let thread = std::thread::Builder::new()
             .name(format!("udp {address}"))
             .stack_size(256 * 1024)
             .spawn(move || work.run(&flag))?;
-        Ok(Worker { socket, retiring, thread })
+        Ok(Worker { outbox, retiring, thread, sender })
     }
 
     /// Has the worker answer what has arrived and then end. Answers to misses still go out afterwards.
     pub fn retire(&self) {
         self.retiring.store(true, Ordering::Release);
-        if let Err(error) = socket::retire(&self.socket) {
+        if let Err(error) = socket::retire(&self.outbox.socket) {
             tracing::warn!(%error, "cannot take a UDP socket out of service");
         }
     }
 
-    /// Has the worker come to its end?
+    /// Has the worker come to its end, and has everything left that was to go out through its socket?
     pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.is_finished() && self.outbox.letters().is_empty()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.sender.abort();
     }
 }
 
 /// What a worker's thread holds.
 struct Work {
     front: Arc<Front>,
-    socket: Arc<UdpSocket>,
+    outbox: Arc<Outbox>,
     cells: Arc<QueryCells>,
     hot: Hot,
     /// Hits of the current batch by zone and source.
@@ -79,7 +89,7 @@ impl Work {
     fn run(mut self, retiring: &AtomicBool) {
         let mut batch = Batch::new();
         loop {
-            let n = match batch.receive(self.socket.as_fd()) {
+            let n = match batch.receive(self.outbox.socket.as_fd()) {
                 Ok(n) => n,
                 // A reply of ours met a closed port, or a signal came: no reason to stop (RFC 1122 §4.1.3.3).
                 Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => continue,
@@ -97,7 +107,7 @@ impl Work {
                     batch.queue(i, len);
                 }
             }
-            let lost = batch.send(self.socket.as_fd());
+            let lost = batch.send(self.outbox.socket.as_fd());
             (0..lost).for_each(|_| self.front.metrics.dropped(DropReason::SendBuffer));
             if !self.tally.is_empty() {
                 let took = Moment::now().since(now);
@@ -133,7 +143,7 @@ impl Work {
             Verdict::Miss(query) => {
                 let address = peer.address();
                 let asked = OwnedAsked::from(Asked::over_udp(&query));
-                let waiter = Reply { front: Arc::clone(&self.front), socket: Arc::clone(&self.socket), address, asked };
+                let waiter = Reply { front: Arc::clone(&self.front), outbox: Arc::clone(&self.outbox), address, asked };
                 self.front.submit(&query, address.ip(), Proto::Udp, now, Box::new(waiter));
                 None
             }
@@ -166,10 +176,43 @@ impl Work {
     }
 }
 
+/// Answers to misses on their way out through one socket.
+struct Outbox {
+    socket: Arc<UdpSocket>,
+    letters: Mutex<Vec<Letter>>,
+    posted: Notify,
+}
+
+impl Outbox {
+    fn letters(&self) -> MutexGuard<'_, Vec<Letter>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, letter: Letter) {
+        let mut letters = self.letters();
+        letters.push(letter);
+        let first = letters.len() == 1;
+        drop(letters);
+        if first {
+            self.posted.notify_one();
+        }
+    }
+
+    /// Sends what has been posted, for ever. On a runtime of one thread this task's turn comes after those that post.
+    async fn send(self: Arc<Self>, metrics: Arc<Metrics>) {
+        loop {
+            self.posted.notified().await;
+            let mut letters = std::mem::take(&mut *self.letters());
+            let lost = send_letters(self.socket.as_fd(), &mut letters);
+            (0..lost).for_each(|_| metrics.dropped(DropReason::SendBuffer));
+        }
+    }
+}
+
 /// A UDP client that waits.
 struct Reply {
     front: Arc<Front>,
-    socket: Arc<UdpSocket>,
+    outbox: Arc<Outbox>,
     address: SocketAddr,
     asked: OwnedAsked,
 }
@@ -177,9 +220,8 @@ struct Reply {
 impl Waiter for Reply {
     fn answer(self: Box<Self>, outcome: &Outcome) {
         let mut out = [0; SEND];
-        let Some(len) = self.front.write_outcome(outcome, &self.asked.get(), &mut out) else { return };
-        if socket::send_now(&self.socket, out.get(..len).unwrap_or_default(), self.address).is_err() {
-            self.front.metrics.dropped(DropReason::SendBuffer);
+        if let Some(len) = self.front.write_outcome(outcome, &self.asked.get(), &mut out) {
+            self.outbox.post((out.get(..len).unwrap_or_default().to_vec(), self.address));
         }
     }
 }

@@ -6,6 +6,8 @@
 
 #![expect(unsafe_code, reason = "the kernel is handed pointers into buffers that this module owns")]
 
+use smallvec::SmallVec;
+use socket2::SockAddr;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -163,37 +165,67 @@ impl Batch {
 
     /// Sends what is queued and returns how many replies could not be sent: a full socket buffer is not waited for.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> usize {
-        let (mut at, mut lost) = (0, 0);
-        while at < self.queued {
-            let rest = &mut self.send[at..self.queued];
-            // SAFETY: as in `receive`; `queue` set every header up to `queued`.
-            let n = unsafe {
-                libc::sendmmsg(
-                    socket.as_raw_fd(),
-                    rest.as_mut_ptr(),
-                    rest.len() as libc::c_uint,
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                )
-            };
-            match usize::try_from(n) {
-                Ok(sent) if sent > 0 => at += sent,
-                _ => match io::Error::last_os_error().kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => {
-                        lost += self.queued - at;
-                        at = self.queued;
-                    }
-                    // The error belongs to the first of the rest: a peer that is gone, a route that is not there.
-                    _ => {
-                        lost += 1;
-                        at += 1;
-                    }
-                },
-            }
-        }
-        self.queued = 0;
-        lost
+        let queued = std::mem::take(&mut self.queued);
+        // SAFETY: as in `receive`; `queue` set every header up to `queued`.
+        unsafe { send_all(socket, &mut self.send[..queued]) }
     }
+}
+
+/// Sends the messages of `headers` in order; returns how many could not be sent.
+///
+/// # Safety
+/// Every header must point at a name, an array of buffers and buffers that live until this returns, with their lengths.
+unsafe fn send_all(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> usize {
+    let (mut at, mut lost) = (0, 0);
+    while at < headers.len() {
+        let rest = &mut headers[at..];
+        // SAFETY: the caller's promise.
+        let n = unsafe {
+            libc::sendmmsg(
+                socket.as_raw_fd(),
+                rest.as_mut_ptr(),
+                rest.len() as libc::c_uint,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match usize::try_from(n) {
+            Ok(sent) if sent > 0 => at += sent,
+            _ => match io::Error::last_os_error().kind() {
+                io::ErrorKind::Interrupted => {}
+                io::ErrorKind::WouldBlock => return lost + headers.len() - at,
+                // The error belongs to the first of the rest: a peer that is gone, a route that is not there.
+                _ => {
+                    lost += 1;
+                    at += 1;
+                }
+            },
+        }
+    }
+    lost
+}
+
+/// A message and where it goes.
+pub type Letter = (Vec<u8>, SocketAddr);
+
+/// Sends `letters`, all with one system call where the kernel takes them; returns how many could not be sent. A full
+/// socket buffer is not waited for.
+pub fn send_letters(socket: BorrowedFd<'_>, letters: &mut [Letter]) -> usize {
+    let mut lost = 0;
+    for part in letters.chunks_mut(BATCH) {
+        let mut addresses: SmallVec<[SockAddr; 8]> = part.iter().map(|(_, to)| SockAddr::from(*to)).collect();
+        let mut buffers: SmallVec<[libc::iovec; 8]> = SmallVec::new();
+        buffers.extend(part.iter_mut().map(|(m, _)| libc::iovec { iov_base: m.as_mut_ptr().cast(), iov_len: m.len() }));
+        let mut headers: SmallVec<[libc::mmsghdr; 8]> = zeroed(part.len()).into_iter().collect();
+        for ((header, buffer), address) in headers.iter_mut().zip(&mut buffers).zip(&mut addresses) {
+            header.msg_hdr.msg_iov = buffer;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = address.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = address.len();
+        }
+        // SAFETY: names, buffers and messages are those set just above; none is moved or dropped before the call is over.
+        lost += unsafe { send_all(socket, &mut headers) };
+    }
+    lost
 }
 
 #[cfg(test)]
@@ -239,6 +271,22 @@ mod tests {
         echo("127.0.0.1:0", 150);
         if UdpSocket::bind("[::1]:0").is_ok() {
             echo("[::1]:0", 70);
+        }
+    }
+
+    #[test]
+    fn letters_reach_their_addresses() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let clients: Vec<UdpSocket> = (0..100).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let letter = |(i, c): (usize, &UdpSocket)| (vec![i as u8; i + 1], c.local_addr().unwrap());
+        let mut letters: Vec<Letter> = clients.iter().enumerate().map(letter).collect();
+        // Nobody can be reached at port 0; the others are none the worse for it.
+        letters.insert(50, (vec![1], "127.0.0.1:0".parse().unwrap()));
+        assert_eq!(send_letters(server.as_fd(), &mut letters), 1);
+        for (i, client) in clients.iter().enumerate() {
+            let mut buf = [0; 256];
+            let len = client.recv(&mut buf).unwrap();
+            assert_eq!(buf[..len], vec![i as u8; i + 1]);
         }
     }
 

@@ -64,17 +64,6 @@ fn no_path_mtu_discovery(socket: &Socket, v6: bool) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sends `message` without waiting for room in the socket's buffer: the socket may be one that a worker reads in
-/// blocking mode.
-///
-/// # Errors
-/// What the kernel says; `WouldBlock` when the buffer is full.
-pub fn send_now(socket: &UdpSocket, message: &[u8], peer: SocketAddr) -> io::Result<()> {
-    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
-    rustix::net::sendto(socket.as_fd(), message, flags, &peer)?;
-    Ok(())
-}
-
 /// Takes a UDP socket out of its SO_REUSEPORT group without losing what is queued in it, and wakes whoever reads it.
 ///
 /// Connecting it to an address that sends nothing takes it out of the kernel's look-up; what has arrived stays
@@ -95,7 +84,7 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::mmsg::Batch;
+    use crate::sys::mmsg::{Batch, send_letters};
 
     #[test]
     fn ports_are_shared_and_addresses_exact() {
@@ -127,7 +116,8 @@ mod tests {
             }
         }
         assert_eq!(packets, [vec![0], vec![1], vec![2], vec![]], "an empty datagram is not the end");
-        send_now(&socket, &[7], client.local_addr().unwrap()).unwrap();
+        let mut letters = [(vec![7], client.local_addr().unwrap())];
+        assert_eq!(send_letters(socket.as_fd(), &mut letters), 0);
         let mut buf = [0; 8];
         assert_eq!(client.recv(&mut buf).unwrap(), 1, "it can still answer");
     }
