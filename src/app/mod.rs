@@ -36,6 +36,8 @@ use upstreams::Upstreams;
 const DESCRIPTORS: u64 = 512;
 /// How long a stop waits for answers that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Tasks that run between two looks at the sockets, when so many are ready.
+const ROUND: u32 = 192;
 /// How often expired answers are looked for.
 const PURGE: Duration = Duration::from_secs(10);
 /// How often a drain looks whether it is over.
@@ -111,7 +113,12 @@ pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
     raise_descriptors(&options.config);
     abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("the runtime"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Rounds long enough that one look at the sockets finds several replies.
+        .event_interval(ROUND)
+        .build()
+        .map_err(system("the runtime"))?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;

@@ -46,13 +46,16 @@ impl Hot {
         let answers = |slot: &Option<Entry>| slot.as_ref().is_some_and(|entry| key.is_answered_by(entry));
         let found = set.iter().position(answers);
         self.turn = self.turn.wrapping_add(1);
-        if let Some(at) = found
+        let fresh = found.filter(|&at| set[at].as_ref().is_some_and(|entry| entry.is_fresh(now)));
+        if let Some(at) = fresh
             && !self.turn.is_multiple_of(THROUGH)
-            && set[at].as_ref().is_some_and(|entry| entry.is_fresh(now))
         {
             return set[at].as_ref();
         }
-        let (entry, _) = store.get(key, now)?;
+        let Some((entry, _)) = store.get(key, now) else {
+            // The store had no room for it any more; it is good for as long as it is fresh all the same.
+            return set[fresh?].as_ref();
+        };
         if entry.size() > MAX_SIZE {
             self.guest = Some(entry);
             return self.guest.as_ref();
@@ -126,6 +129,17 @@ mod tests {
         assert_eq!(look(&mut hot, &store, t0), Some(4));
         store.insert(entry(5, t0, 30), 0);
         assert!((0..THROUGH).any(|_| look(&mut hot, &store, t0) == Some(5)));
+    }
+
+    #[test]
+    fn what_the_store_had_to_evict_is_good_while_it_is_fresh() {
+        let (store, mut hot, t0) = (Store::new(1 << 20), Hot::default(), Moment::from_millis(1000));
+        store.insert(entry(4, t0, 30), 0);
+        assert_eq!(look(&mut hot, &store, t0), Some(4));
+        // A purge at a later time than ours stands in for the eviction: neither is a flush.
+        store.purge(t0 + Duration::from_secs(60));
+        (0..2 * THROUGH).for_each(|_| assert_eq!(look(&mut hot, &store, t0), Some(4)));
+        assert_eq!(look(&mut hot, &store, t0 + Duration::from_secs(30)), None);
     }
 
     #[test]

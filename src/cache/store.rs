@@ -46,6 +46,14 @@ impl Kind {
         }
     }
 
+    /// The one that it is not.
+    fn other(self) -> Kind {
+        match self {
+            Kind::Positive => Kind::Negative,
+            Kind::Negative => Kind::Positive,
+        }
+    }
+
     /// The kind of an entry.
     pub fn of(entry: &Entry) -> Kind {
         if entry.about().negative { Kind::Negative } else { Kind::Positive }
@@ -160,10 +168,8 @@ impl Store {
         if entry.about().lifetime == 0 || self.generation() != generation {
             return;
         }
-        let (kind, other) = match Kind::of(&entry) {
-            Kind::Positive => (Kind::Positive, Kind::Negative),
-            Kind::Negative => (Kind::Negative, Kind::Positive),
-        };
+        let kind = Kind::of(&entry);
+        let other = kind.other();
         self.part(kind).map.insert(Owned::new(entry.clone(), &self.seed), entry.clone());
         let key = self.key(entry.question(), entry.about().flags);
         if self.part(other).map.contains_key(&key) {

@@ -91,11 +91,7 @@ impl Front {
 
     /// Writes the refusal of a question that is never looked up.
     pub fn write_refusal(&self, asked: &Asked<'_>, code: u16, out: &mut [u8]) -> Option<usize> {
-        let error = match code {
-            rcode::REFUSED => Some((ede::NOT_SUPPORTED, "")),
-            rcode::NOTIMP => Some((ede::NOT_SUPPORTED, "")),
-            _ => None,
-        };
+        let error = (code != rcode::BADVERS).then_some((ede::NOT_SUPPORTED, ""));
         let text =
             if asked.explain() { self.explain(None, Source::Local, 0, Moment::default()) } else { String::new() };
         reply::empty(asked, code, &Notes { error, ..explained(&text) }, out)
