@@ -11,7 +11,7 @@ use crate::observe::metrics::Metrics;
 use crate::resolve::{Zone, Zones};
 use crate::upstream::{self, Exchange, Group, Server};
 use crate::wire::edns::OPT_LEN;
-use crate::wire::question::{CLASS_IN, Question, rtype};
+use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
 use crate::wire::reply;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
@@ -99,7 +99,7 @@ impl Upstreams {
             for name in &zone.names {
                 let upstream = Arc::clone(&source.group) as Arc<dyn Exchange>;
                 let label = self.0.metrics.zones.intern(&label(name));
-                zones.push(Zone { name: wire_name(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
+                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
             }
             sources.push(source);
         }
@@ -299,17 +299,6 @@ fn label(name: &str) -> String {
     if name == "." { name.to_owned() } else { format!("{name}.") }
 }
 
-/// A validated name as it is on the wire.
-fn wire_name(name: &str) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(name.len() + 2);
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        wire.push(label.len() as u8);
-        wire.extend_from_slice(label.as_bytes());
-    }
-    wire.push(0);
-    wire
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,9 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn names_become_labels_and_wire_names() {
+    fn names_become_labels() {
         assert_eq!((label("."), label("cluster.local")), (".".to_owned(), "cluster.local.".to_owned()));
-        assert_eq!(wire_name("."), [0]);
-        assert_eq!(wire_name("a.bc"), b"\x01a\x02bc\x00");
     }
 }

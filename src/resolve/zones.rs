@@ -49,6 +49,7 @@ impl Zones {
 mod tests {
     use super::*;
     use crate::upstream::{Error, Exchanged, Query};
+    use crate::wire::question::to_wire as wire;
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -58,16 +59,6 @@ mod tests {
         fn exchange<'a>(&'a self, _: Query<'a>, _: Instant) -> Exchanged<'a> {
             Box::pin(async { Err(Error::NoServers) })
         }
-    }
-
-    fn wire(name: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        for label in name.split('.').filter(|l| !l.is_empty()) {
-            out.push(label.len() as u8);
-            out.extend_from_slice(label.as_bytes());
-        }
-        out.push(0);
-        out
     }
 
     #[test]

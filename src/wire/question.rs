@@ -58,6 +58,18 @@ pub fn name_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The wire form of a name that is known to be valid, such as one from a checked configuration: labels between dots,
+/// none longer than 63 octets, a trailing dot or none.
+pub fn to_wire(name: &str) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    wire
+}
+
 /// Is `name` `zone` itself or below it? Both are lower-case wire names; label boundaries count (`xcluster.local` is not
 /// within `cluster.local`).
 #[inline]
@@ -261,17 +273,8 @@ pub fn is_reply_to(query: &[u8], reply: &[u8]) -> Result<(), Mismatch> {
 
 #[cfg(test)]
 mod tests {
+    use super::to_wire as wire;
     use super::*;
-
-    fn wire(name: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        for label in name.split('.').filter(|l| !l.is_empty()) {
-            out.push(label.len() as u8);
-            out.extend_from_slice(label.as_bytes());
-        }
-        out.push(0);
-        out
-    }
 
     #[test]
     fn names_are_measured_and_pointers_refused() {
@@ -316,6 +319,13 @@ mod tests {
         assert_eq!((q.qtype(), q.qclass()), (rtype::AAAA, CLASS_IN));
         assert_eq!(format!("{q:?}"), "www.example. AAAA 1");
         assert!(Question::read(&wire("www")).is_none(), "type and class are missing");
+    }
+
+    #[test]
+    fn names_in_text_become_wire_names() {
+        assert_eq!(to_wire("."), [0]);
+        assert_eq!(to_wire("a.bc"), b"\x01a\x02bc\x00");
+        assert_eq!(to_wire("a.bc."), to_wire("a.bc"));
     }
 
     #[test]

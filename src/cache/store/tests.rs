@@ -4,18 +4,9 @@ use super::super::entry::About;
 use super::super::key::Flags;
 use super::*;
 use crate::wire::header::{self, Header, rcode};
+use crate::wire::question::to_wire as wire;
 use crate::wire::question::{Question, rtype};
 use std::time::Duration;
-
-fn wire(name: &str) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::new();
-    for label in name.split('.').filter(|l| !l.is_empty()) {
-        out.push(label.len() as u8);
-        out.extend_from_slice(label.as_bytes());
-    }
-    out.push(0);
-    out
-}
 
 /// An answer with `n` address records, stored at `at` for `lifetime` seconds.
 fn entry_of(name: &str, qtype: u16, flags: Flags, rcode: u16, n: u16, at: Moment, lifetime: u32) -> Entry {

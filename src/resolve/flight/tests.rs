@@ -8,6 +8,7 @@ use crate::observe::queries::{Family, Proto};
 use crate::resolve::Waiter;
 use crate::upstream::{Error, Exchange, Exchanged};
 use crate::wire::header::{self, Header};
+use crate::wire::question::to_wire as wire;
 use crate::wire::question::{CLASS_IN, rtype};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -83,16 +84,6 @@ impl Waiter for Client {
     fn answer(self: Box<Self>, outcome: &Outcome) {
         self.0.lock().unwrap().push(outcome.clone());
     }
-}
-
-fn wire(name: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    for label in name.split('.').filter(|l| !l.is_empty()) {
-        out.push(label.len() as u8);
-        out.extend_from_slice(label.as_bytes());
-    }
-    out.push(0);
-    out
 }
 
 fn zone(name: &str, label: u16, upstream: &Arc<Upstream>) -> Zone {
