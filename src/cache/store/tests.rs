@@ -96,7 +96,8 @@ fn e07_a_flood_of_negatives_evicts_no_positive() {
         store.insert(nxdomain(&format!("n{i}.x"), T0), 0);
     }
     assert_eq!(store.usage(Kind::Positive).entries, 100);
-    assert!(store.usage(Kind::Negative).bytes <= 50 * 1024);
+    let negative = store.usage(Kind::Negative).bytes;
+    assert!((48 * 1024..=50 * 1024).contains(&negative), "a quarter of the budget, and used: {negative}");
 }
 
 #[test]
