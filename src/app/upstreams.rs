@@ -101,14 +101,15 @@ impl Upstreams {
                 let label = self.0.metrics.zones.intern(&label(name));
                 zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
             }
-            sources.push(source);
+            if sources.iter().all(|known| known.forward != source.forward) {
+                sources.push(source);
+            }
         }
-        sources.dedup_by(|a, b| Arc::ptr_eq(&a.group, &b.group));
         *self.groups() = sources;
         Ok(Zones::new(zones))
     }
 
-    /// Every server of every group, each address once.
+    /// Every server of every group, by address; one that several groups use is there once for each.
     pub(super) fn servers(&self) -> Vec<Arc<Server>> {
         let mut servers: Vec<Arc<Server>> = self.groups().iter().flat_map(|s| s.group.servers()).collect();
         servers.sort_by_key(|s| s.address());
@@ -345,6 +346,19 @@ mod tests {
         upstreams.0.names.lock().unwrap().values_mut().for_each(|found| found.at -= SELDOM);
         upstreams.refresh(&sources).await;
         assert_eq!(addresses(&upstreams), ["192.0.2.2:5353"]);
+    }
+
+    #[tokio::test]
+    async fn a_group_that_several_zones_share_is_listed_once() {
+        let upstreams = Upstreams::new(Vec::new(), Metrics::new(), None);
+        let zone = |name: &str, to: &str| format!("{{ match: [{name}], forward: {{ to: [{to}] }} }}");
+        let zones = [zone("a", "192.0.2.1"), zone("b", "192.0.2.2"), zone("c", "192.0.2.1")].join(", ");
+        let config = config::load_str("test", &format!("zones: [{zones}]")).unwrap().config;
+        for _ in 0..2 {
+            upstreams.zones(&config).unwrap();
+            let addresses: Vec<String> = upstreams.servers().iter().map(|s| s.address().to_string()).collect();
+            assert_eq!(addresses, ["192.0.2.1:53", "192.0.2.2:53"], "each server's counts are exported once");
+        }
     }
 
     #[test]
