@@ -56,7 +56,7 @@ fn get(c: &mut Criterion) {
                 b.iter(|| {
                     i = (i + 7919) % questions.len();
                     let key = store.key(questions[i].as_bytes(), Flags::default());
-                    let kind = store.get(black_box(&key), Moment::from_millis(1)).map(|(_, kind)| kind);
+                    let kind = store.get(black_box(&key), Moment::from_millis(1)).map(|entry| Kind::of(&entry));
                     assert_eq!(kind, found);
                 })
             });

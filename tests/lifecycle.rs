@@ -8,7 +8,6 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 use support::client::{GOOD, receive, receive_udp, send, tcp_from, udp_from};
 use support::server::Server;
@@ -19,20 +18,6 @@ const A: RecordType = RecordType::A;
 
 fn upstream() -> Upstream {
     Upstream::start(|q| addresses(&q.message(), 1, 300).into())
-}
-
-/// An upstream that holds back its answers to names that begin with `slow` until told, one by one.
-fn slow_upstream() -> (Upstream, mpsc::Sender<()>) {
-    let (release, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
-    let upstream = Upstream::start(move |q| {
-        if q.name().starts_with("slow") {
-            // An error is the end of the test.
-            let _ = held.lock().unwrap().recv();
-        }
-        addresses(&q.message(), 1, 300).into()
-    });
-    (upstream, release)
 }
 
 /// Stops the process, has `ask` send what shall have arrived when SIGTERM comes, and goes on.
@@ -91,7 +76,7 @@ fn g01_queries_on_tcp_that_have_arrived_are_answered() {
 
 #[test]
 fn g01_answers_under_way_are_delivered() {
-    let (upstream, release) = slow_upstream();
+    let (upstream, release) = Upstream::holding_slow();
     let mut server = Server::forwarding_to(upstream.address());
     let udp = udp_from(GOOD, server.dns);
     udp.send(&query("slow.udp.", A).to_vec().unwrap()).unwrap();
@@ -113,7 +98,7 @@ fn g01_answers_under_way_are_delivered() {
 
 #[test]
 fn g01_a_drain_ends_within_five_seconds_whatever_clients_do() {
-    let (upstream, _release) = slow_upstream();
+    let (upstream, _release) = Upstream::holding_slow();
     let mut server = Server::forwarding_to(upstream.address());
     let udp = udp_from(GOOD, server.dns);
     udp.send(&query("slow.udp.", A).to_vec().unwrap()).unwrap();
@@ -133,7 +118,7 @@ fn g01_a_drain_ends_within_five_seconds_whatever_clients_do() {
 #[test]
 fn a_second_signal_ends_the_drain() {
     for second in ["TERM", "INT"] {
-        let (upstream, _release) = slow_upstream();
+        let (upstream, _release) = Upstream::holding_slow();
         let mut server = Server::forwarding_to(upstream.address());
         let udp = udp_from(GOOD, server.dns);
         udp.send(&query("slow.udp.", A).to_vec().unwrap()).unwrap();
@@ -174,7 +159,7 @@ fn h08_ready_when_the_upstream_was_reached_and_not_before() {
 
 #[test]
 fn readiness_falls_first_when_it_stops() {
-    let (upstream, release) = slow_upstream();
+    let (upstream, release) = Upstream::holding_slow();
     let mut server = Server::forwarding_to(upstream.address());
     server.until("it is ready", |server| server.is_ready());
     let udp = udp_from(GOOD, server.dns);

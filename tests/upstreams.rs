@@ -10,7 +10,7 @@ use hickory_proto::rr::RecordType;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use support::client::{GOOD, edns_query, extended_error, receive, receive_udp, send, tcp_from, udp_from};
 use support::process::skip;
@@ -26,20 +26,6 @@ const NETWORK_ERROR: u16 = 23;
 
 fn good(q: &Received) -> Reply {
     addresses(&q.message(), 1, 300).into()
-}
-
-/// An upstream that holds back its answers to names that begin with `slow` until told, one by one.
-fn slow_upstream() -> (Upstream, mpsc::Sender<()>) {
-    let (release, held) = mpsc::channel::<()>();
-    let held = Mutex::new(held);
-    let upstream = Upstream::start(move |q| {
-        if q.name().starts_with("slow") {
-            // An error is the end of the test.
-            let _ = held.lock().unwrap().recv();
-        }
-        good(q)
-    });
-    (upstream, release)
 }
 
 /// A loopback address where nobody listens.
@@ -142,7 +128,7 @@ fn d09_an_upstream_that_closes_after_each_reply_works_without_a_storm() {
 
 #[test]
 fn d12_replies_out_of_order_find_their_queries() {
-    let (upstream, release) = slow_upstream();
+    let (upstream, release) = Upstream::holding_slow();
     let server = Server::start(&forward_to(&[upstream.address()], "maxConnections: 1, timeout: 4s"));
     let socket = udp_from(GOOD, server.dns);
     let slow = query("slow.example.", A);
@@ -183,7 +169,7 @@ fn d13_a_reply_that_trickles_is_given_up_in_time() {
 
 #[test]
 fn d16_one_slow_name_delays_no_other() {
-    let (upstream, release) = slow_upstream();
+    let (upstream, release) = Upstream::holding_slow();
     let server = Server::start(&forward_to(&[upstream.address()], "maxConnections: 8, timeout: 4s"));
     let mut stream = tcp_from(GOOD, server.dns);
     send(&mut stream, &query("slow.example.", A));
@@ -201,7 +187,7 @@ fn d16_one_slow_name_delays_no_other() {
 
 #[test]
 fn d25_a_thousand_askers_of_one_name_make_one_query() {
-    let (upstream, release) = slow_upstream();
+    let (upstream, release) = Upstream::holding_slow();
     let mut server = Server::start(&forward_to(&[upstream.address()], "timeout: 4s"));
     let asked = query("slow.example.", A).to_vec().unwrap();
     // Twenty pods; in lots that any socket's buffer holds.
@@ -291,8 +277,8 @@ fn policies_choose_as_they_are_called() {
 
 #[test]
 fn the_least_loaded_server_is_asked() {
-    let (first, release_first) = slow_upstream();
-    let (second, release_second) = slow_upstream();
+    let (first, release_first) = Upstream::holding_slow();
+    let (second, release_second) = Upstream::holding_slow();
     let options = "policy: least-loaded, timeout: 4500ms";
     let server = Server::start(&forward_to(&[first.address(), second.address()], options));
     let socket = udp_from(GOOD, server.dns);

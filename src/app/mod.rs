@@ -13,8 +13,10 @@ use crate::admin::ready::Readiness;
 use crate::admin::{self, Routes};
 use crate::cache::Store;
 use crate::config::{self, Config, Overrides, Workers};
+use crate::observe::holder::holder;
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
+use crate::observe::queries::{Label, Proto};
 use crate::resolve::{Limits, Resolver};
 use crate::serve::Front;
 use crate::serve::client::{Acl, ConnectionLimits};
@@ -123,20 +125,17 @@ pub fn run(options: Options) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
         let running = start(options, Some(log.clone())).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("stopping: answering what has arrived");
-        let hurry = async {
+        let mut asked_to_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
+        asked_to_stop().await;
+        tracing::info!("stopping: answering what has arrived");
         tokio::select! {
             () = running.stop() => tracing::info!("stopped"),
-            () = hurry => tracing::warn!("stopped at once, as asked"),
+            () = asked_to_stop() => tracing::warn!("stopped at once, as asked"),
         }
         Ok(())
     });
@@ -216,13 +215,13 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let sockets = bind(config, &own)?;
+    let readiness = Readiness::new(Clock::System);
     let mut admin = Vec::new();
     for &address in &config.metrics {
-        admin.push((admin::bind(address, "metrics.listen")?, None));
+        admin.push((admin::bind(address, "metrics.listen")?, Routes::Metrics));
     }
-    let readiness = Readiness::new(Clock::System);
     if let Some(address) = config.health {
-        admin.push((admin::bind(address, "health.listen")?, Some(Routes::Health(Arc::clone(&readiness)))));
+        admin.push((admin::bind(address, "health.listen")?, Routes::Health(Arc::clone(&readiness))));
     }
 
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
@@ -245,7 +244,7 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     let mut beside: Vec<side::Task> =
         vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front.store)))];
     for (listener, routes) in admin {
-        let (routes, metrics) = (routes.unwrap_or(Routes::Metrics), Arc::clone(&metrics));
+        let metrics = Arc::clone(&metrics);
         beside.push(Box::pin(async move {
             let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
             tracing::error!(%error, "cannot serve HTTP");
@@ -314,20 +313,17 @@ fn bind(config: &Config, addresses: &[SocketAddr]) -> Result<Sockets, Error> {
     let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
     for &address in addresses {
         for _ in 0..workers {
-            sockets.udp.push(socket::udp(address).map_err(|e| cannot_bind(address, "udp", e))?);
+            sockets.udp.push(socket::udp(address).map_err(|e| cannot_bind(address, Proto::Udp, e))?);
         }
-        sockets.tcp.push(socket::tcp(address).map_err(|e| cannot_bind(address, "tcp", e))?);
+        sockets.tcp.push(socket::tcp(address).map_err(|e| cannot_bind(address, Proto::Tcp, e))?);
     }
     Ok(sockets)
 }
 
-fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> Error {
+fn cannot_bind(address: SocketAddr, proto: Proto, source: io::Error) -> Error {
     let hint = match source.kind() {
         io::ErrorKind::AddrInUse => {
-            let proto =
-                if proto == "udp" { crate::observe::queries::Proto::Udp } else { crate::observe::queries::Proto::Tcp };
-            let holder = crate::observe::holder::holder(proto, address);
-            let holder = holder.unwrap_or_else(|| "another process".to_owned());
+            let holder = holder(proto, address).unwrap_or_else(|| "another process".to_owned());
             format!("; {holder} holds it: stop that, or change listen.addresses or listen.port")
         }
         io::ErrorKind::AddrNotAvailable => {
@@ -338,7 +334,7 @@ fn cannot_bind(address: SocketAddr, proto: &'static str, source: io::Error) -> E
         }
         _ => String::new(),
     };
-    Error::Bind { address, proto, source, hint }
+    Error::Bind { address, proto: proto.name(), source, hint }
 }
 
 /// Who may ask: the networks listed, and the host itself through our own addresses, as probes do.

@@ -52,7 +52,7 @@ impl Hot {
         {
             return set[at].as_ref();
         }
-        let Some((entry, _)) = store.get(key, now) else {
+        let Some(entry) = store.get(key, now) else {
             // The store had no room for it any more; it is good for as long as it is fresh all the same.
             return set[fresh?].as_ref();
         };

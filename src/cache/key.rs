@@ -102,8 +102,9 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    pub(super) fn new(entry: Entry, seed: &Seed) -> Owned {
-        Owned { hash: seed.key(entry.question(), entry.about().flags).hash, entry }
+    /// The key of `entry`, hashed to `hash` already.
+    pub(super) fn new(entry: Entry, hash: u64) -> Owned {
+        Owned { hash, entry }
     }
 }
 

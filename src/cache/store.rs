@@ -98,9 +98,9 @@ impl Part {
     }
 
     /// Removes what `wanted` picks, and says how much that was.
-    fn remove(&self, seed: &Seed, wanted: impl Fn(&Entry) -> bool) -> usize {
-        let picked: Vec<Entry> = self.map.iter().filter(|(_, entry)| wanted(entry)).map(|(_, entry)| entry).collect();
-        picked.iter().for_each(|entry| self.map.invalidate(&seed.key(entry.question(), entry.about().flags)));
+    fn remove(&self, wanted: impl Fn(&Entry) -> bool) -> usize {
+        let picked: Vec<Arc<Owned>> = self.map.iter().filter(|(_, entry)| wanted(entry)).map(|(key, _)| key).collect();
+        picked.iter().for_each(|key| self.map.invalidate(&**key));
         picked.len()
     }
 }
@@ -140,15 +140,8 @@ impl Store {
 
     /// The answer to `key` that may be given out at `now`.
     #[inline]
-    pub fn get(&self, key: &Key<'_>, now: Moment) -> Option<(Entry, Kind)> {
-        for kind in Kind::ALL {
-            if let Some(entry) = self.part(kind).map.get(key)
-                && entry.is_fresh(now)
-            {
-                return Some((entry, kind));
-            }
-        }
-        None
+    pub fn get(&self, key: &Key<'_>, now: Moment) -> Option<Entry> {
+        Kind::ALL.iter().find_map(|&kind| self.part(kind).map.get(key).filter(|entry| entry.is_fresh(now)))
     }
 
     /// Might [`Store::get`] find something? Does not count as a read, and so costs less.
@@ -170,8 +163,8 @@ impl Store {
         }
         let kind = Kind::of(&entry);
         let other = kind.other();
-        self.part(kind).map.insert(Owned::new(entry.clone(), &self.seed), entry.clone());
         let key = self.key(entry.question(), entry.about().flags);
+        self.part(kind).map.insert(Owned::new(entry.clone(), key.hash()), entry.clone());
         if self.part(other).map.contains_key(&key) {
             self.part(other).map.invalidate(&key);
         }
@@ -185,17 +178,17 @@ impl Store {
     /// entry, some 100 ns each: not for a thread that serves.
     pub fn purge(&self, now: Moment) -> usize {
         // An answer that is renewed this very moment may go with its predecessor: one more miss, no harm.
-        Kind::ALL.iter().map(|&kind| self.part(kind).remove(&self.seed, |entry| !entry.is_fresh(now))).sum()
+        Kind::ALL.iter().map(|&kind| self.part(kind).remove(|entry| !entry.is_fresh(now))).sum()
     }
 
     /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.
     pub fn flush_name(&self, name: &[u8]) -> usize {
-        self.flush(|part| part.remove(&self.seed, |entry| owner(entry) == name))
+        self.flush(|part| part.remove(|entry| owner(entry) == name))
     }
 
     /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
     pub fn flush_zone(&self, zone: &[u8]) -> usize {
-        self.flush(|part| part.remove(&self.seed, |entry| question::is_within(owner(entry), zone)))
+        self.flush(|part| part.remove(|entry| question::is_within(owner(entry), zone)))
     }
 
     /// Forgets everything.

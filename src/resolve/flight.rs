@@ -7,9 +7,8 @@
 
 use super::failures::{Failure, Failures};
 use super::zones::{Zone, Zones};
-use super::{Limits, Miss, Outcome};
+use super::{Limits, Miss, Outcome, source_of};
 use crate::cache::entry::About;
-use crate::cache::store::Kind;
 use crate::cache::{Entry, Flags, Store, policy};
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{DropReason, Metrics};
@@ -131,10 +130,12 @@ impl Inner {
     /// Finds a miss its place: a flight, or an answer at once.
     fn place(self: &Arc<Self>, miss: Miss, zones: &Zones, limits: &Limits) {
         let now = self.clock.now();
-        let Some(question) = Question::read(&miss.question) else { return self.settle(miss, &refused(0, now, "")) };
+        let Some(question) = Question::read(&miss.question) else {
+            return self.settle(miss, &Outcome::refused(0, now, ""));
+        };
         let Some(zone) = zones.find(question.name()) else {
             miss.cells.query(0, question.qtype());
-            return self.settle(miss, &refused(0, now, "no zone is configured for this name"));
+            return self.settle(miss, &Outcome::refused(0, now, "no zone is configured for this name"));
         };
         miss.cells.query(zone.label, question.qtype());
         let generation = self.store.generation();
@@ -144,7 +145,8 @@ impl Inner {
         if *waiting >= limits.in_flight_per_client {
             drop(book);
             self.metrics.dropped(DropReason::InFlightPerClient);
-            return self.settle(miss, &refused(zone.label, now, "too many queries of this client are in flight"));
+            return self
+                .settle(miss, &Outcome::refused(zone.label, now, "too many queries of this client are in flight"));
         }
         *waiting += 1;
         if let Some(waiters) = book.flights.get_mut(&key) {
@@ -172,9 +174,9 @@ impl Inner {
     fn at_hand(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Option<Outcome> {
         let asked = self.store.key(&miss.question, miss.flags);
         if self.store.contains(&asked)
-            && let Some((entry, kind)) = self.store.get(&asked, now)
+            && let Some(entry) = self.store.get(&asked, now)
         {
-            let source = if kind == Kind::Positive { Source::Hit } else { Source::NegativeHit };
+            let source = source_of(&entry);
             return Some(Outcome::of(entry, source, now));
         }
         let failure = self.failures.get(without_generation(key), now)?;
@@ -235,19 +237,6 @@ fn key(miss: &Miss, generation: u64) -> Arc<[u8]> {
 /// A key's part that outlives a flush.
 fn without_generation(key: &[u8]) -> &[u8] {
     key.get(..key.len().saturating_sub(8)).unwrap_or_default()
-}
-
-fn refused(zone: u16, at: Moment, why: &str) -> Outcome {
-    let error = Some((ede::PROHIBITED, why.into()));
-    Outcome { entry: None, rcode: rcode::REFUSED, error, source: Source::Refused, zone, at }
-}
-
-impl Outcome {
-    /// An answer that is as good as its entry.
-    pub(super) fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
-        let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        Outcome { entry: Some(entry), rcode, error: None, source, zone, at }
-    }
 }
 
 /// One look-up under way.

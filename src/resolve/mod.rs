@@ -15,6 +15,8 @@ pub use zones::{Zone, Zones};
 use crate::cache::{Entry, Flags};
 use crate::observe::queries::{QueryCells, Source};
 use crate::sys::clock::Moment;
+use crate::wire::edns::ede;
+use crate::wire::header::rcode;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +62,12 @@ pub trait Waiter: Send {
     fn answer(self: Box<Self>, outcome: &Outcome);
 }
 
+/// The source that a hit counts as.
+#[inline]
+pub fn source_of(entry: &Entry) -> Source {
+    if entry.about().negative { Source::NegativeHit } else { Source::Hit }
+}
+
 /// What became of a miss.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -75,4 +83,18 @@ pub struct Outcome {
     pub zone: u16,
     /// When it was ready.
     pub at: Moment,
+}
+
+impl Outcome {
+    /// An answer that is as good as its entry.
+    fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
+        let (rcode, zone) = (entry.about().rcode, entry.about().zone);
+        Outcome { entry: Some(entry), rcode, error: None, source, zone, at }
+    }
+
+    /// A refusal, with its reason.
+    pub fn refused(zone: u16, at: Moment, why: &str) -> Outcome {
+        let error = Some((ede::PROHIBITED, why.into()));
+        Outcome { entry: None, rcode: rcode::REFUSED, error, source: Source::Refused, zone, at }
+    }
 }

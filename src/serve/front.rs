@@ -4,7 +4,7 @@ use super::client::Acl;
 use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Label, Proto, QueryCells, Source};
-use crate::resolve::{Miss, Outcome, Resolver, Waiter};
+use crate::resolve::{Miss, Outcome, Resolver, Waiter, source_of};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
@@ -132,11 +132,10 @@ impl Front {
             waiter,
         };
         if let Err(miss) = self.resolver.submit(miss) {
-            let error = Some((ede::PROHIBITED, "too many queries are in flight".into()));
-            let source = Source::Refused;
+            let outcome = Outcome::refused(0, now, "too many queries are in flight");
             miss.cells.query(0, query.question.qtype());
-            miss.cells.response(0, rcode::REFUSED, source);
-            miss.waiter.answer(&Outcome { entry: None, rcode: rcode::REFUSED, error, source, zone: 0, at: now });
+            miss.cells.response(0, outcome.rcode, outcome.source);
+            miss.waiter.answer(&outcome);
         }
     }
 
@@ -153,12 +152,6 @@ impl Front {
         }
         text
     }
-}
-
-/// The source that a hit counts as.
-#[inline]
-pub(super) fn source_of(entry: &Entry) -> Source {
-    if entry.about().negative { Source::NegativeHit } else { Source::Hit }
 }
 
 fn explained(text: &str) -> Notes<'_> {

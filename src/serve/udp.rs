@@ -4,11 +4,11 @@
 //! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket: what
 //! one round of the look-up thread has made ready goes out by one system call, without waiting for room.
 
-use super::front::{Front, Verdict, judge, source_of};
+use super::front::{Front, Verdict, judge};
 use crate::cache::Hot;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Proto, QueryCells, Source};
-use crate::resolve::{Outcome, Waiter};
+use crate::resolve::{Outcome, Waiter, source_of};
 use crate::sys::clock::Moment;
 use crate::sys::mmsg::{Batch, Letter, Peer, SEND, Slot, send_letters};
 use crate::sys::socket;
@@ -40,7 +40,6 @@ impl Worker {
     /// When no thread can be started.
     pub fn start(front: Arc<Front>, socket: UdpSocket) -> io::Result<Worker> {
         let address = socket.local_addr()?;
-        let socket = Arc::new(socket);
         let retiring = Arc::new(AtomicBool::new(false));
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let cells = front.metrics.cells(Proto::Udp, family, false);
@@ -178,7 +177,7 @@ impl Work {
 
 /// Answers to misses on their way out through one socket.
 struct Outbox {
-    socket: Arc<UdpSocket>,
+    socket: UdpSocket,
     letters: Mutex<Vec<Letter>>,
     posted: Notify,
 }

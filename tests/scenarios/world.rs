@@ -191,7 +191,7 @@ impl World {
         // Over UDP a worker's own list stands before the store, over TCP it does not.
         let (store, hot) = (&self.front.store, &mut self.hot);
         let verdict = judge(&packet, |question, flags| match ask.tcp {
-            true => store.get(&store.key(question, flags), read_at).map(|(entry, _)| entry),
+            true => store.get(&store.key(question, flags), read_at),
             false => hot.get(store, &store.key(question, flags), read_at).cloned(),
         });
         let (len, source, zone) = match verdict {

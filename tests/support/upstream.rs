@@ -3,13 +3,13 @@
 //! Every query runs the closure in a thread of its own: one that blocks (on a channel, say) holds back its own reply
 //! and no other.
 
-use super::{DEADLINE, framed, read_framed};
+use super::{DEADLINE, addresses, framed, read_framed};
 use hickory_proto::op::Message;
 use hickory_proto::rr::RecordType;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -128,6 +128,21 @@ impl Upstream {
         let shared = state.clone();
         thread::spawn(move || serve_tcp(&tcp, &shared));
         Upstream { address, state, udp }
+    }
+
+    /// Answers every name with one address, but holds back its answers to names that begin with `slow` until told, one by
+    /// one.
+    pub fn holding_slow() -> (Upstream, mpsc::Sender<()>) {
+        let (release, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        let upstream = Upstream::start(move |q| {
+            if q.name().starts_with("slow") {
+                // An error is the end of the test.
+                let _ = held.lock().unwrap().recv();
+            }
+            addresses(&q.message(), 1, 300).into()
+        });
+        (upstream, release)
     }
 
     /// Where it answers.

@@ -31,7 +31,7 @@ fn nxdomain(name: &str, at: Moment) -> Entry {
 /// What is found for `name A` at `now`.
 fn look(store: &Store, name: &str, now: Moment) -> Option<Kind> {
     let question = Question::new(&wire(name), rtype::A, 1).unwrap();
-    store.get(&store.key(question.as_bytes(), Flags::default()), now).map(|(_, kind)| kind)
+    store.get(&store.key(question.as_bytes(), Flags::default()), now).map(|entry| Kind::of(&entry))
 }
 
 const T0: Moment = Moment::from_millis(1_000_000);
@@ -144,7 +144,7 @@ fn e11_e13_e14_types_and_flags_are_kept_apart() {
     }
     for (n, &(qtype, flags)) in variants.iter().enumerate() {
         let question = Question::new(&wire("a.x"), qtype, 1).unwrap();
-        let (found, _) = store.get(&store.key(question.as_bytes(), flags), T0).unwrap();
+        let found = store.get(&store.key(question.as_bytes(), flags), T0).unwrap();
         assert_eq!(Header::read(found.as_stored().message).unwrap().ancount, 1 + n as u16);
     }
 }

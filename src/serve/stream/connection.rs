@@ -4,8 +4,9 @@ use super::output::Output;
 use super::{House, IDLE};
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
+use crate::resolve::source_of;
 use crate::resolve::{Outcome, Waiter};
-use crate::serve::front::{Front, Verdict, judge, source_of};
+use crate::serve::front::{Front, Verdict, judge};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
@@ -212,7 +213,7 @@ impl Connection<'_> {
         let cells = front.cells(Proto::Tcp, self.client);
         let keepalive = self.keepalive;
         match judge(packet, |question, flags| front.store.get(&front.store.key(question, flags), now)) {
-            Verdict::Hit(query, (entry, _)) => {
+            Verdict::Hit(query, entry) => {
                 let asked = Asked::over_tcp(&query, keepalive);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
                 self.frame(room, |out| front.write_hit(&entry, &asked, now, out))?;

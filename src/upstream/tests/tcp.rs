@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -225,21 +226,26 @@ async fn an_idle_connection_is_closed_by_us() {
     until(&group, |s| s.connections.idle == 0).await;
 }
 
+/// Answers one query when `gate` lets it, expects no more of them, and opens the gate wide when the connection ends.
+async fn answer_one_when_told(mut stream: TcpStream, gate: &Semaphore) {
+    let query = read_query(&mut stream).await.unwrap();
+    gate.acquire().await.unwrap().forget();
+    send(&mut stream, &reply(&query, 0)).await;
+    assert!(read_query(&mut stream).await.is_none());
+    gate.add_permits(10);
+}
+
 #[tokio::test]
 async fn d19_an_old_connection_answers_what_it_has_and_gets_no_more() {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
-    let server = tcp(move |mut stream, n| {
+    let server = tcp(move |stream, n| {
         let gate = held.clone();
         async move {
             if n > 0 {
                 return answer_all(stream).await;
             }
-            let query = read_query(&mut stream).await.unwrap();
-            gate.acquire().await.unwrap().forget();
-            send(&mut stream, &reply(&query, 0)).await;
-            assert!(read_query(&mut stream).await.is_none());
-            gate.add_permits(10);
+            answer_one_when_told(stream, &gate).await;
         }
     })
     .await;
@@ -261,14 +267,10 @@ async fn d19_an_old_connection_answers_what_it_has_and_gets_no_more() {
 async fn d20_servers_that_stay_keep_their_connections_and_those_that_go_finish() {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
-    let going = tcp(move |mut stream, _| {
+    let going = tcp(move |stream, _| {
         let gate = held.clone();
         async move {
-            let query = read_query(&mut stream).await.unwrap();
-            gate.acquire().await.unwrap().forget();
-            send(&mut stream, &reply(&query, 0)).await;
-            assert!(read_query(&mut stream).await.is_none());
-            gate.add_permits(10);
+            answer_one_when_told(stream, &gate).await;
         }
     })
     .await;
