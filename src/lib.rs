@@ -36,6 +36,8 @@ pub mod app;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod guardian;
+pub mod network;
 pub mod observe;
 pub mod resolve;
 pub mod serve;

@@ -10,29 +10,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The top-level modules along the path of a query; each may use those before it, unless [`LESS`] says otherwise.
-const ORDER: [&str; 13] = [
-    "wire",
-    "sys",
-    "observe",
-    "config",
-    "cache",
-    "upstream",
-    "resolve",
-    "serve",
-    "admin",
-    "lifecycle",
-    "app",
-    "cli",
-    "main",
+const ORDER: [&str; 14] = [
+    "wire", "sys", "observe", "config", "cache", "upstream", "resolve", "serve", "admin", "network", "guardian", "app",
+    "cli", "main",
 ];
 
 /// Modules that may use less than all before them. `config::limits` stands for that submodule alone.
-const LESS: [(&str, &[&str]); 6] = [
+const LESS: [(&str, &[&str]); 8] = [
     ("sys", &[]),
     ("observe", &["wire", "sys"]),
     ("config", &["wire", "observe"]),
     ("cache", &["wire", "sys", "observe", "config::limits"]),
     ("upstream", &["wire", "sys", "observe", "config::limits"]),
+    ("network", &["sys", "observe"]),
+    ("guardian", &["wire", "sys", "observe", "network"]),
     ("main", &["cli"]),
 ];
 

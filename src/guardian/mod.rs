@@ -1,0 +1,3 @@
+//! The guardian: the small parent that owns the network, and watches and replaces the server.
+
+pub mod control;

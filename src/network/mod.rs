@@ -1,0 +1,61 @@
+//! Making the node's DNS ours, and giving it back: the interface, the rules that keep packets out of connection
+//! tracking, and the standing fallback to kube-dns.
+//!
+//! Nothing here knows DNS, upstreams or the server; the guardian calls it and no one else holds CAP_NET_ADMIN. All of it
+//! blocks, for less than a millisecond each, but for [`iptables`], which runs a command.
+
+pub mod netlink;
+
+use std::net::{IpAddr, SocketAddr};
+
+/// What is to be made of the host's network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The addresses that are to be ours, without loopback ones. The DNS port on them is captured.
+    pub addresses: Vec<IpAddr>,
+    /// The DNS port.
+    pub port: u16,
+    /// Where probes ask over HTTP: not tracked either.
+    pub health: Option<SocketAddr>,
+    /// The interface to make; `None` when somebody else sees to the addresses.
+    pub interface: Option<Interface>,
+    /// How packets are kept out of connection tracking.
+    pub firewall: Firewall,
+    /// Is there to be a standing fallback?
+    pub fail_open: bool,
+}
+
+/// The interface that holds the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, at most 15 octets.
+    pub name: String,
+    /// What it is made of.
+    pub kind: Kind,
+}
+
+/// What an interface is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A dummy link where the kernel has that, else a TUN device.
+    #[default]
+    Auto,
+    /// A dummy link: it stays when we die.
+    Dummy,
+    /// A TUN device that lives as long as we do.
+    Tun,
+}
+
+/// Who writes the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Firewall {
+    /// nftables, unless this host needs iptables.
+    #[default]
+    Auto,
+    /// Our own table, by netlink; it goes when we do.
+    Nftables,
+    /// `iptables-restore` and `ip6tables-restore`.
+    Iptables,
+    /// Nobody: the data plane redirects, or nothing tracks connections.
+    None,
+}
