@@ -1,4 +1,4 @@
-//! Asks a listen address the cheapest question there is, `id.server. CH TXT` (RFC 4892), and wants any reply.
+//! Asks a listen address the question of [`crate::wire::probe`], and wants any reply.
 //!
 //! That a socket is bound says nothing: its thread may be gone. A probe takes the way of a query, so it sees what a
 //! client sees. The reply's content does not matter; a refusal is an answer.
@@ -11,19 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::wire::header::{self, Header};
+use crate::wire::{header, probe};
 
 /// How long a probe waits in all.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// After how long a datagram is sent again: a full queue may have dropped the first.
 const RESEND: Duration = Duration::from_millis(400);
-
-/// `id.server.`, type TXT, class CH.
-const QUESTION: &[u8] = b"\x02id\x06server\x00\x00\x10\x00\x03";
-
-/// Length of the probe in octets.
-const QUERY: usize = header::LEN + QUESTION.len();
 
 /// Asks `address` over UDP.
 ///
@@ -35,9 +29,9 @@ pub async fn udp(address: SocketAddr) -> io::Result<()> {
     let exchange = async {
         let socket = UdpSocket::bind(any).await?;
         socket.connect(address).await?;
-        let (id, query) = query();
+        let id = rand::random();
         loop {
-            socket.send(&query).await?;
+            socket.send(&probe::query(id)).await?;
             if let Ok(heard) = timeout(RESEND, reply(&socket, id)).await {
                 return heard;
             }
@@ -53,14 +47,11 @@ pub async fn udp(address: SocketAddr) -> io::Result<()> {
 pub async fn tcp(address: SocketAddr) -> io::Result<()> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let (id, query) = query();
-        let mut framed = Vec::with_capacity(2 + QUERY);
-        framed.extend_from_slice(&(QUERY as u16).to_be_bytes());
-        framed.extend_from_slice(&query);
-        stream.write_all(&framed).await?;
+        let id = rand::random();
+        stream.write_all(&probe::framed(id)).await?;
         let mut head = [0; 2 + header::LEN];
         stream.read_exact(&mut head).await?;
-        if answers(&head[2..], id) { Ok(()) } else { Err(io::Error::other("the reply is to another query")) }
+        if probe::answers(&head[2..], id) { Ok(()) } else { Err(io::Error::other("the reply is to another query")) }
     };
     within_patience(exchange).await
 }
@@ -76,23 +67,10 @@ async fn reply(socket: &UdpSocket, id: u16) -> io::Result<()> {
     let mut head = [0; header::LEN];
     loop {
         let len = socket.recv(&mut head).await?;
-        if answers(&head[..len], id) {
+        if probe::answers(&head[..len], id) {
             return Ok(());
         }
     }
-}
-
-fn answers(message: &[u8], id: u16) -> bool {
-    Header::read(message).is_some_and(|h| h.is_response() && h.id == id)
-}
-
-/// A fresh query and its id.
-fn query() -> (u16, [u8; QUERY]) {
-    let id = rand::random();
-    let mut query = [0; QUERY];
-    Header { id, flags: 0, qdcount: 1, ancount: 0, nscount: 0, arcount: 0 }.write(&mut query);
-    query[header::LEN..].copy_from_slice(QUESTION);
-    (id, query)
 }
 
 #[cfg(test)]
@@ -116,7 +94,7 @@ mod tests {
             let mut buffer = [0; 512];
             socket.recv_from(&mut buffer).await.unwrap();
             let (len, from) = socket.recv_from(&mut buffer).await.unwrap();
-            assert_eq!(&buffer[header::LEN..len], QUESTION);
+            assert_eq!(len, probe::LEN);
             let mut other = turned(&buffer[..len]);
             other[0] ^= 1;
             socket.send_to(&other, from).await.unwrap();
@@ -145,7 +123,7 @@ mod tests {
         let server = tokio::spawn(async move {
             for wrong_id in [0, 1] {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut framed = [0; 2 + QUERY];
+                let mut framed = [0; 2 + probe::LEN];
                 stream.read_exact(&mut framed).await.unwrap();
                 let mut reply = turned(&framed[2..]);
                 reply[0] ^= wrong_id;
