@@ -3,3 +3,4 @@
 pub mod control;
 pub mod duty;
 pub mod instances;
+pub mod probe;

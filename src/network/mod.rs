@@ -6,7 +6,11 @@
 
 pub mod netlink;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Where the guardian's probes come from, by family: addresses that no client has. Rules lead what comes from there to our
+/// own sockets, whatever happens to everybody else's packets.
+pub const PROBE_SOURCES: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(127, 116, 20, 10), Ipv6Addr::LOCALHOST);
 
 /// What is to be made of the host's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
