@@ -4,6 +4,7 @@
 //! Nothing here knows DNS, upstreams or the server; the guardian calls it and no one else holds CAP_NET_ADMIN. All of it
 //! blocks, for less than a millisecond each, but for [`iptables`], which runs a command.
 
+pub mod link;
 pub mod netlink;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

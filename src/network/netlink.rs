@@ -4,14 +4,21 @@
 //! `netlink-packet-*` crates. Every call waits for the kernel's answer, which comes before `sendmsg` returns.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 /// Room for what the kernel says at once, in octets; dumps come in pieces of at most 32 KiB.
 const ROOM: usize = 64 << 10;
+
+/// How long an answer may take. It is there when a request has been sent; should one ever be missing, the guardian must
+/// not wait for it for good.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a dump that changes under our eyes is begun again.
 const DUMP_TRIES: usize = 8;
@@ -35,6 +42,7 @@ impl Netlink {
         socket.bind_auto()?;
         // Acknowledgements need not repeat the request.
         socket.set_cap_ack(true)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
         Ok(Netlink { socket, sequence: 0 })
     }
 
@@ -70,7 +78,8 @@ impl Netlink {
     {
         let mut buffer = Vec::new();
         let mut awaited = Vec::new();
-        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX) + 1;
+        let first = self.sequence.wrapping_add(1);
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         for (message, flags) in messages {
             let sequence = self.write(&mut buffer, message, flags);
             if flags & NLM_F_ACK != 0 {
@@ -78,22 +87,49 @@ impl Netlink {
             }
         }
         self.socket.send(&buffer, 0)?;
-        while let Some(&last) = awaited.last() {
-            for (sequence, payload) in self.receive::<T>()? {
+        while !awaited.is_empty() {
+            for (header, payload) in self.receive::<T>()? {
                 let NetlinkPayload::Error(error) = payload else { continue };
-                awaited.retain(|&waiting| waiting != sequence);
                 // Not an answer to an earlier transaction, of which nobody waited for the rest.
-                let ours = last.wrapping_sub(sequence) < count;
+                let ours = header.sequence_number.wrapping_sub(first) < count;
                 if error.code.is_some() && ours {
                     // The kernel has undone all of it; what else it says of it is passed over.
                     return Err(error.to_io());
                 }
+                awaited.retain(|&waiting| waiting != header.sequence_number);
             }
         }
         Ok(())
     }
 
-    /// All that the kernel lists for `message`, begun again when it changes meanwhile.
+    /// The one thing that `message` asks for.
+    ///
+    /// # Errors
+    /// Why the kernel does not say, as errno; `InvalidData` when its answer cannot be read.
+    pub fn get<T>(&mut self, message: T) -> io::Result<T>
+    where
+        T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
+    {
+        let mut buffer = Vec::new();
+        let wanted = self.write(&mut buffer, message, NLM_F_ACK);
+        self.socket.send(&buffer, 0)?;
+        let mut found = None;
+        loop {
+            for (header, payload) in self.receive::<T>()? {
+                if header.sequence_number != wanted {
+                    continue;
+                }
+                match payload {
+                    NetlinkPayload::InnerMessage(inner) => found = Some(inner),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Error(_) => return found.ok_or_else(|| io::ErrorKind::InvalidData.into()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// All that the kernel lists for `message`, begun again when it changes meanwhile. What cannot be read is left out.
     ///
     /// # Errors
     /// Why it does not, as errno.
@@ -120,8 +156,7 @@ impl Netlink {
         self.socket.send(&buffer, 0)?;
         let (mut found, mut torn) = (Vec::new(), false);
         loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for (header, payload) in messages::<T>(&datagram)? {
+            for (header, payload) in self.receive::<T>()? {
                 if header.sequence_number != wanted {
                     continue;
                 }
@@ -129,6 +164,9 @@ impl Netlink {
                 match payload {
                     NetlinkPayload::InnerMessage(inner) => found.push(inner),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+                    }
                     NetlinkPayload::Done(_) if torn => return Err(io::ErrorKind::Interrupted.into()),
                     NetlinkPayload::Done(_) => return Ok(found),
                     _ => {}
@@ -154,22 +192,38 @@ impl Netlink {
         self.sequence
     }
 
-    fn receive<T: NetlinkDeserializable>(&self) -> io::Result<Vec<(u32, NetlinkPayload<T>)>> {
-        let (datagram, _) = self.socket.recv_from_full()?;
-        Ok(messages(&datagram)?.into_iter().map(|(header, payload)| (header.sequence_number, payload)).collect())
+    /// What the kernel says next.
+    fn receive<T: NetlinkDeserializable>(&self) -> io::Result<Vec<(NetlinkHeader, NetlinkPayload<T>)>> {
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, _)) => return messages(&datagram),
+                // A signal; the kernel would refuse a second dump while one is half read.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
 /// The messages of a datagram.
-fn messages<T: NetlinkDeserializable>(
-    mut datagram: &[u8],
-) -> io::Result<Vec<(netlink_packet_core::NetlinkHeader, NetlinkPayload<T>)>> {
+///
+/// One that cannot be read is left out: a newer kernel may say things of other people's links and rules that the crates
+/// do not know, which is no reason to see nothing of our own.
+fn messages<T: NetlinkDeserializable>(mut datagram: &[u8]) -> io::Result<Vec<(NetlinkHeader, NetlinkPayload<T>)>> {
     let mut found = Vec::new();
     while !datagram.is_empty() {
-        let message = NetlinkMessage::<T>::deserialize(datagram).map_err(io::Error::other)?;
-        let length = (message.header.length as usize).next_multiple_of(4).clamp(16, datagram.len().max(16));
-        found.push(message.into_parts());
-        datagram = datagram.get(length..).unwrap_or_default();
+        let length = NetlinkBuffer::new_checked(datagram).map_err(io::Error::other)?.length() as usize;
+        match NetlinkMessage::<T>::deserialize(datagram) {
+            Ok(message) => found.push(message.into_parts()),
+            Err(error) => tracing::debug!(%error, "a netlink message is passed over"),
+        }
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(found)
 }

@@ -5,3 +5,4 @@ pub mod mmsg;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod tun;

@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod demo;
+pub mod netns;
 pub mod proc;
 pub mod process;
 pub mod server;
