@@ -5,6 +5,7 @@
 //! blocks, for less than a millisecond each, but for [`iptables`], which runs a command.
 
 pub mod netlink;
+pub mod nftables;
 
 use std::net::{IpAddr, SocketAddr};
 
