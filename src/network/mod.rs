@@ -6,6 +6,7 @@
 
 pub mod link;
 pub mod netlink;
+pub mod nftables;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

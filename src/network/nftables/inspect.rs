@@ -1,0 +1,105 @@
+//! What others have in nftables, as far as it concerns us: chains that would drop our packets, tables of other
+//! instances, and the rules that node-cache left by iptables.
+//!
+//! Sees what iptables-nft writes, since that is nftables; of iptables-legacy nothing is seen here.
+
+use super::table::{self, NF_DROP, Placed};
+use super::{Error, PREFIX, standing};
+use crate::network::netlink::Netlink;
+use netlink_packet_netfilter::NetfilterProtoFamily as Family;
+use netlink_packet_netfilter::nftables::InetHookNumber;
+use std::fmt;
+
+/// What node-cache's comments begin with.
+const NODE_CACHE: &[u8] = b"NodeLocal DNS Cache:";
+
+/// A chain that decides about packets to or from this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterChain {
+    /// `ip`, `ip6` or `inet`.
+    pub family: &'static str,
+    /// The table it is in.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// Is it iptables-nft's? Then rules that accept are added by iptables.
+    pub iptables: bool,
+}
+
+impl fmt::Display for FilterChain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.chain)
+    }
+}
+
+/// The chains on this host's input and output that drop what none of their rules accepts. They hit what is not tracked,
+/// for a rule that accepts established connections does not.
+///
+/// # Errors
+/// What the kernel says.
+pub fn dropping(netlink: &mut Netlink) -> Result<Vec<FilterChain>, Error> {
+    let all = table::chains(netlink, Family::Unspec).map_err(Error::of("list the nftables chains"))?;
+    let dropping = all.into_iter().filter_map(|(family, table, chain)| {
+        let base = chain.base?;
+        let here = matches!(base.hook, InetHookNumber::LocalIn | InetHookNumber::LocalOut);
+        let name = family_name(family)?;
+        let iptables = family != Family::Inet && table == "filter";
+        let found = FilterChain { family: name, table, chain: chain.name, iptables };
+        (here && base.kind == "filter" && base.policy == NF_DROP).then_some(found)
+    });
+    Ok(dropping.collect())
+}
+
+/// The names of the live tables there are, of all instances on this node.
+///
+/// # Errors
+/// What the kernel says.
+pub fn live_tables(netlink: &mut Netlink) -> Result<Vec<String>, Error> {
+    let all = table::tables(netlink).map_err(Error::of("list the nftables tables"))?;
+    let names = all.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| name.starts_with(PREFIX) && *name != standing::table()).collect())
+}
+
+/// Finds the rules that node-cache left by iptables-nft, and removes them all at once, but for a `dry_run`. They would
+/// keep our packets out of connection tracking when we do not answer. One line for each.
+///
+/// # Errors
+/// What the kernel says; then nothing has been removed.
+pub fn node_cache_rules(netlink: &mut Netlink, dry_run: bool) -> Result<Vec<String>, Error> {
+    let (mut lines, mut steps) = (Vec::new(), Vec::new());
+    for family in [Family::IPv4, Family::IPv6] {
+        for table in ["raw", "filter"] {
+            let operation = format!("list the nftables table {} {table}", family_name(family).unwrap_or_default());
+            for placed in table::rules(netlink, family, table).map_err(Error::of(operation))? {
+                let Some(comment) = comment_of_node_cache(&placed) else { continue };
+                let Placed { chain, handle, .. } = &placed;
+                let family_name = family_name(family).unwrap_or_default();
+                lines.push(format!("{family_name} {table} {chain} handle {handle}: {comment}"));
+                steps.push(table::delete_rule(family, table, &placed));
+            }
+        }
+    }
+    if !dry_run {
+        table::transact(netlink, steps).map_err(Error::of("remove node-cache's rules"))?;
+    }
+    Ok(lines)
+}
+
+/// The comment of a rule if it is node-cache's. Where iptables keeps comments depends on its version.
+fn comment_of_node_cache(placed: &Placed) -> Option<String> {
+    placed.rule.extensions().chain([placed.user_data.clone()]).find_map(|octets| {
+        let start = octets.windows(NODE_CACHE.len()).position(|part| part == NODE_CACHE)?;
+        let comment = octets[start..].split(|&octet| octet == 0).next()?;
+        Some(String::from_utf8_lossy(comment).into_owned())
+    })
+}
+
+/// The families that filter packets to and from this host.
+fn family_name(family: Family) -> Option<&'static str> {
+    match family {
+        Family::IPv4 => Some("ip"),
+        Family::IPv6 => Some("ip6"),
+        Family::Inet => Some("inet"),
+        _ => None,
+    }
+}
