@@ -29,7 +29,7 @@ impl Stage {
     const ALL: [Stage; 3] = [Stage::Leaving, Stage::Starting, Stage::Serving];
 
     /// Its name.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Stage::Leaving => "leaving",
             Stage::Starting => "starting",

@@ -4,7 +4,7 @@
 //! own sockets that are asked. Ports are new in each round, so that the kernel spreads rounds over all UDP workers: one
 //! that is stuck is found within a few rounds even if the others answer.
 
-use crate::network::PROBE_SOURCES;
+use crate::network::{PROBE_V4, PROBE_V6};
 use crate::wire::{header, probe};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
@@ -114,8 +114,7 @@ impl Probe {
 
 /// A socket that is connected, or about to be.
 fn connect(address: SocketAddr, kind: Type) -> io::Result<Socket> {
-    let (v4, v6) = PROBE_SOURCES;
-    let source: IpAddr = if address.is_ipv4() { v4.into() } else { v6.into() };
+    let source: IpAddr = if address.is_ipv4() { PROBE_V4.into() } else { PROBE_V6.into() };
     let protocol = if kind == Type::DGRAM { Protocol::UDP } else { Protocol::TCP };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
@@ -147,7 +146,7 @@ mod tests {
         for _ in 0..DATAGRAMS {
             let mut buffer = [0; 512];
             let (len, from) = socket.recv_from(&mut buffer).unwrap();
-            assert_eq!(from.ip(), IpAddr::from(PROBE_SOURCES.0));
+            assert_eq!(from.ip(), IpAddr::from(PROBE_V4));
             socket.send_to(b"something else", from).unwrap();
             buffer[2] |= 0x80;
             socket.send_to(&buffer[..len], from).unwrap();

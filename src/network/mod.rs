@@ -4,15 +4,21 @@
 //! Nothing here knows DNS, upstreams or the server; the guardian calls it and no one else holds CAP_NET_ADMIN. All of it
 //! blocks, for less than a millisecond each, but for [`iptables`], which runs a command.
 
+pub mod host;
+pub mod iptables;
 pub mod link;
 pub mod netlink;
 pub mod nftables;
+pub mod survey;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where the guardian's probes come from, by family: addresses that no client has. Rules lead what comes from there to our
-/// own sockets, whatever happens to everybody else's packets.
-pub const PROBE_SOURCES: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(127, 116, 20, 10), Ipv6Addr::LOCALHOST);
+/// Where the guardian's probes of IPv4 addresses come from: an address that no client has. Rules lead what comes from there
+/// to our own sockets, whatever happens to everybody else's packets.
+pub const PROBE_V4: Ipv4Addr = Ipv4Addr::new(127, 116, 20, 10);
+
+/// The same for IPv6, which has but one loopback address.
+pub const PROBE_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;
 
 /// What is to be made of the host's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +35,17 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Is there to be a standing fallback?
     pub fail_open: bool,
+}
+
+/// Which packets are ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The addresses that are captured.
+    pub addresses: Vec<IpAddr>,
+    /// The DNS port on them, over UDP and TCP.
+    pub port: u16,
+    /// Where health is asked, over TCP. An unspecified address matches nothing.
+    pub health: Option<SocketAddr>,
 }
 
 /// The interface that holds the addresses.

@@ -2,6 +2,9 @@
 //!
 //! An entry cached before the machine was suspended is as old as it is. Wall-clock steps move nothing.
 
+#![expect(unsafe_code, reason = "the CPU clock of another process")]
+
+use rustix::process::Pid;
 use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +43,17 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// The CPU time that a process has used, all its threads together; `None` when it is gone.
+pub fn cpu_time(pid: Pid) -> Option<Duration> {
+    // CPUCLOCK_SCHED of a process, as `clock_getcpuclockid` makes it.
+    let clock = (!pid.as_raw_nonzero().get() << 3) | 2;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that outlives the call.
+    let done = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let nanoseconds = u32::try_from(time.tv_nsec).ok()?;
+    (done == 0).then(|| Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanoseconds))
+}
+
 /// Where the slow path reads the time: the system's clock, or one that a test moves by hand.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
@@ -64,6 +78,16 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cpu_time_of_a_process_is_seen_from_outside() {
+        let used = cpu_time(rustix::process::getpid()).unwrap();
+        assert!(used > Duration::ZERO);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        child.wait().unwrap();
+        assert_eq!(cpu_time(pid), None);
+    }
 
     #[test]
     fn moments_add_and_subtract_without_wrapping() {

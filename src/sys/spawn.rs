@@ -15,6 +15,7 @@ use rustix::process::{
 };
 use rustix::thread::set_no_new_privs;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -129,6 +130,21 @@ pub enum Ending {
         /// Was a core dumped?
         core: bool,
     },
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ending::Exited(code) => write!(f, "exit code {code}"),
+            Ending::Killed { signal, core } => {
+                match Signal::from_named_raw(*signal) {
+                    Some(signal) => write!(f, "{signal:?}")?,
+                    None => write!(f, "signal {signal}")?,
+                }
+                if *core { write!(f, ", core dumped") } else { Ok(()) }
+            }
+        }
+    }
 }
 
 /// A program that was started. Dropping this neither ends nor awaits it.

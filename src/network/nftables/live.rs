@@ -10,8 +10,9 @@
 
 use super::expr::{PROTOCOLS, Rule, Side, TCP};
 use super::table::{self, Chain};
-use super::{Error, Match, PREFIX, PROBE_V4, PROBE_V6, raw, untracked};
+use super::{Error, Match, PREFIX, raw, untracked};
 use crate::network::netlink::Netlink;
+use crate::network::{PROBE_V4, PROBE_V6};
 use netlink_packet_core::NLM_F_EXCL;
 use netlink_packet_netfilter::nftables::{InetHookNumber, TableFlags};
 use rustix::io::Errno;

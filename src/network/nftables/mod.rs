@@ -11,6 +11,7 @@ pub mod live;
 pub mod standing;
 mod table;
 
+pub use super::Match;
 pub use live::Live;
 
 use super::netlink::{Events, Netlink};
@@ -19,15 +20,8 @@ use netlink_packet_netfilter::nftables::InetHookNumber;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use rustix::io::Errno;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use table::{Base, Chain};
-
-/// Where the guardian's probes of IPv4 addresses come from. Loopback, so that nobody else's packet has it; this one of
-/// them, so that no local client has it by chance.
-pub const PROBE_V4: Ipv4Addr = Ipv4Addr::new(127, 116, 20, 10);
-
-/// Where its probes of IPv6 addresses come from; there is but one loopback address.
-pub const PROBE_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;
 
 /// What all our tables begin with.
 const PREFIX: &str = "nodens-";
@@ -37,17 +31,6 @@ const GROUP: u32 = 7;
 
 /// Before connection tracking (-200): what is marked here is not tracked, and what is not tracked is never translated.
 const RAW: i32 = -300;
-
-/// Which packets are ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// The addresses that are captured.
-    pub addresses: Vec<IpAddr>,
-    /// The DNS port on them, over UDP and TCP.
-    pub port: u16,
-    /// Where health is asked, over TCP. An unspecified address matches nothing.
-    pub health: Option<SocketAddr>,
-}
 
 /// Why nftables does not do it. All but the last are reasons to write the rules by iptables.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,65 @@
+//! The daemon as guardian and server: what the guardian needs to know, from the configuration.
+//!
+//! The guardian reads the configuration once. What it uses of it (addresses, ports, `network`) takes a restart to change;
+//! each server reads it anew.
+
+use super::sockets::Sockets;
+use super::{Error, Options, raise_descriptors, start_log, system};
+use crate::config::{self, Config};
+use crate::guardian::{self, Bound, Job};
+use crate::network::{Firewall, Interface, Kind, Plan};
+use crate::sys::signal::Signals;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+
+/// Guards servers that `arguments` start, until told to stop.
+pub(super) fn run(options: &Options, arguments: Vec<OsString>) -> Result<(), Error> {
+    let config = &options.config;
+    // Before the log's thread, which would hear them otherwise.
+    let signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]).map_err(system("signals"))?;
+    let log = start_log(config)?;
+    raise_descriptors(config);
+    let text = memfd_create("nodens configuration", MemfdFlags::CLOEXEC).map_err(|e| system("a memory file")(e.into()))?;
+    let job = Job { plan: plan(config), arguments, text: File::from(text) };
+    let result = guardian::run(job, signals, |skipped| bind(config, skipped));
+    if let Err(error) = &result {
+        tracing::error!(%error, "cannot guard");
+    }
+    log.flush();
+    result
+}
+
+fn bind(config: &Config, skipped: &[IpAddr]) -> Result<Bound, Error> {
+    let sockets = Sockets::bind(config, skipped)?;
+    let addresses = config.listen.addresses.iter().filter(|ip| !skipped.contains(ip));
+    let listeners = addresses.map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
+    Ok(Bound { sockets: sockets.into_descriptors(), listeners })
+}
+
+/// The part of the configuration that the guardian sees to.
+fn plan(config: &Config) -> Plan {
+    let network = &config.network;
+    Plan {
+        addresses: config.network_addresses(),
+        port: config.listen.port,
+        health: config.health.filter(|address| !address.ip().to_canonical().is_loopback()),
+        interface: network.interface.as_ref().map(|interface| Interface {
+            name: interface.name.clone(),
+            kind: match interface.kind {
+                config::InterfaceKind::Auto => Kind::Auto,
+                config::InterfaceKind::Dummy => Kind::Dummy,
+                config::InterfaceKind::Tun => Kind::Tun,
+            },
+        }),
+        firewall: match network.firewall {
+            config::Firewall::Auto => Firewall::Auto,
+            config::Firewall::Nftables => Firewall::Nftables,
+            config::Firewall::Iptables => Firewall::Iptables,
+            config::Firewall::None => Firewall::None,
+        },
+        fail_open: network.fail_open.is_some(),
+    }
+}

@@ -1,0 +1,105 @@
+//! Why a server ended, in one word for a metric and one sentence for the log.
+//!
+//! That the kernel killed it for want of memory is told by the memory cgroup's own count (`memory.events`, or
+//! `memory.oom_control` in version 1): the signal alone could be anybody's.
+
+use crate::sys::spawn::Ending;
+use std::fs;
+use std::path::PathBuf;
+
+/// A reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It exited by itself.
+    Exit,
+    /// A signal ended it.
+    Signal,
+    /// It panicked, or aborted otherwise.
+    Panic,
+    /// The kernel needed its memory.
+    Oom,
+    /// It did not answer and was killed for it.
+    Hang,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 5] = [Reason::Exit, Reason::Signal, Reason::Panic, Reason::Oom, Reason::Hang];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Exit => "exit",
+            Reason::Signal => "signal",
+            Reason::Panic => "panic",
+            Reason::Oom => "oom",
+            Reason::Hang => "hang",
+        }
+    }
+
+    /// What `ending` means, when we have `killed` it for hanging, and `oom` kills have been counted meanwhile.
+    pub fn of(ending: Ending, killed: bool, oom: bool) -> Reason {
+        match ending {
+            Ending::Killed { signal: libc::SIGKILL, .. } if killed => Reason::Hang,
+            Ending::Killed { signal: libc::SIGKILL, .. } if oom => Reason::Oom,
+            Ending::Killed { signal: libc::SIGABRT, .. } => Reason::Panic,
+            Ending::Killed { .. } => Reason::Signal,
+            Ending::Exited(_) => Reason::Exit,
+        }
+    }
+}
+
+/// How many processes of our memory cgroup the kernel has killed for want of memory; `None` where that is not to be
+/// seen.
+pub fn oom_kills() -> Option<u64> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    counters(&groups).into_iter().find_map(|file| count(&fs::read_to_string(file).ok()?))
+}
+
+/// Where the count may stand, given `/proc/self/cgroup`. A container may see its own group as the root.
+fn counters(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.events"),
+            _ if controllers.split(',').any(|c| c == "memory") => ("/sys/fs/cgroup/memory", "memory.oom_control"),
+            _ => continue,
+        };
+        files.push(PathBuf::from(format!("{root}{path}/{file}")));
+        files.push(PathBuf::from(format!("{root}/{file}")));
+    }
+    files
+}
+
+fn count(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_told_apart() {
+        let killed = |signal| Ending::Killed { signal, core: false };
+        assert_eq!(Reason::of(killed(libc::SIGKILL), true, true), Reason::Hang);
+        assert_eq!(Reason::of(killed(libc::SIGKILL), false, true), Reason::Oom);
+        assert_eq!(Reason::of(killed(libc::SIGKILL), false, false), Reason::Signal);
+        assert_eq!(Reason::of(killed(libc::SIGSEGV), false, true), Reason::Signal);
+        assert_eq!(Reason::of(killed(libc::SIGABRT), false, false), Reason::Panic);
+        assert_eq!(Reason::of(Ending::Exited(1), false, false), Reason::Exit);
+    }
+
+    #[test]
+    fn the_count_of_oom_kills_is_found_in_both_versions_of_cgroups() {
+        let files = |text| counters(text).into_iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(files("0::/a\n"), ["/sys/fs/cgroup/a/memory.events", "/sys/fs/cgroup/memory.events"]);
+        let v1 = ["/sys/fs/cgroup/memory/a/memory.oom_control", "/sys/fs/cgroup/memory/memory.oom_control"];
+        assert_eq!(files("4:cpu,cpuacct:/b\n3:memory:/a\n"), v1);
+        assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+        assert_eq!(count("low 0\noom 1\noom_kill 2\noom_group_kill 9\n"), Some(2));
+        assert_eq!(count("oom_kill_disable 0\n"), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! The host's network as one thing: interface, rules and fallback, brought up, kept and given back together.
+//!
+//! What fails is reported and gone without where that leaves the node better off: without rules a link-local address is
+//! still answered, only tracked; without an interface the addresses may be there by other hands. `/ready`, the log and
+//! metrics say so.
+
+mod fallback;
+mod rules;
+
+use super::iptables::{self, Guard, Iptables};
+use super::link::{self, Link};
+use super::netlink::{Events, Netlink};
+use super::nftables::{self, Live};
+use super::{Interface, Kind, Match, Plan};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// What others may remove, by the names that [`Status::repairs`] uses.
+const REPAIRED: [&str; 4] = ["interface", "address", "rules", "fallback"];
+/// What may fail, by node-cache's names.
+const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interface_check"];
+
+/// How long a stop waits for the lock of iptables.
+const HURRY: Duration = Duration::from_secs(2);
+
+/// The network as it was made.
+pub struct Host {
+    plan: Plan,
+    what: Match,
+    link: Option<Link>,
+    rules: Rules,
+    /// For the standing table and for what others have; `None` where nftables cannot be had.
+    nftables: Option<Netlink>,
+    events: Vec<Events>,
+    /// Where the standing table shall lead; empty as long as nobody has said.
+    endpoints: Vec<SocketAddr>,
+    status: Status,
+    /// The kind of failure that [`Status::problem`] tells of.
+    problem: &'static str,
+}
+
+/// Who keeps packets out of connection tracking.
+enum Rules {
+    /// Nobody.
+    None,
+    /// We; and iptables lets packets pass that its policy would drop.
+    Nftables { live: Live, accept: Option<Iptables> },
+    /// iptables.
+    Iptables { tables: Iptables, guard: Guard },
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Name and kind of the interface; `None` when it is not ours to make.
+    pub interface: Option<(String, String)>,
+    /// Are all addresses there?
+    pub interface_up: bool,
+    /// `nftables`, `iptables` or `none`.
+    pub firewall: String,
+    /// Do packets for us skip connection tracking?
+    pub notrack: bool,
+    /// What is wrong; empty when all is well.
+    pub problem: String,
+    /// Where the standing table leads.
+    pub endpoints: Vec<SocketAddr>,
+    /// Filter chains whose policy would drop untracked packets.
+    pub dropping: Vec<String>,
+    /// What was put back, and how often.
+    pub repairs: BTreeMap<String, u64>,
+    /// What failed, and how often.
+    pub setup_errors: BTreeMap<String, u64>,
+}
+
+/// Why the network cannot be made ours. Only what was asked for by name, and what nothing works without, is an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No rules by nftables, where these very ones were asked for.
+    #[error("network.firewall is nftables: {0}")]
+    Nftables(#[source] nftables::Error),
+    /// The same for iptables.
+    #[error("network.firewall is iptables: {0}")]
+    Iptables(#[source] iptables::Error),
+}
+
+impl Host {
+    /// Makes the interface and what rules are there from start to end; captures nothing. `alone` says that no other
+    /// instance is there, `generation` tells this one from them.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing is left behind then.
+    pub fn prepare(plan: Plan, generation: &str, alone: bool) -> Result<Host, Error> {
+        let what = Match { addresses: plan.addresses.clone(), port: plan.port, health: plan.health };
+        let zero = |names: [&str; 4]| names.iter().map(|&name| (name.to_owned(), 0)).collect();
+        let status = Status { repairs: zero(REPAIRED), setup_errors: zero(FAILED), ..Status::default() };
+        let mut host = Host {
+            link: None,
+            rules: Rules::None,
+            nftables: nftables::open().ok(),
+            events: [link::events(), nftables::events()].into_iter().filter_map(Result::ok).collect(),
+            endpoints: Vec::new(),
+            plan,
+            what,
+            status,
+            problem: "",
+        };
+        // The rules are chosen first: iptables fails open by an interface that goes with us.
+        let tables = host.choose()?;
+        let kind = host.plan.interface.as_ref().map_or(Kind::Auto, |interface| interface.kind);
+        host.make_link(if kind == Kind::Auto && tables.is_some() { Kind::Tun } else { kind });
+        host.make_rules(tables, generation);
+        host.remove_leftovers();
+        if alone && !host.plan.fail_open {
+            host.remove_fallback();
+        }
+        host.check_filters();
+        Ok(host)
+    }
+
+    /// Addresses that this host cannot have.
+    pub fn skipped(&self) -> &[IpAddr] {
+        self.link.as_ref().map_or(&[], Link::skipped)
+    }
+
+    /// Descriptors that become readable when somebody changes something.
+    pub fn events(&self) -> &[Events] {
+        &self.events
+    }
+
+    /// Has somebody changed something since this was asked last?
+    pub fn notified(&self) -> bool {
+        // All of them, so that all are read out.
+        self.events.iter().fold(false, |any, events| events.drain(&[]) | any)
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Has packets come to our sockets, untracked.
+    pub fn capture(&mut self) {
+        let done = match &mut self.rules {
+            Rules::None => return,
+            Rules::Nftables { live, .. } => live.capture().map_err(|error| ("iptables", error.to_string())),
+            Rules::Iptables { tables, guard } => {
+                tables.capture(&self.what, *guard).map(drop).map_err(|error| (error.name(), error.to_string()))
+            }
+        };
+        self.status.notrack = done.is_ok();
+        self.did(done);
+    }
+
+    /// Leaves packets to kube-dns. Rules that all instances share stay while `others` serve.
+    pub fn release(&mut self, others: bool) {
+        let done = match &mut self.rules {
+            Rules::None => return,
+            Rules::Nftables { live, .. } => live.release().map_err(|error| ("iptables", error.to_string())),
+            Rules::Iptables { .. } if others => Ok(()),
+            Rules::Iptables { tables, .. } => {
+                tables.release(&self.what).map(drop).map_err(|error| (error.name(), error.to_string()))
+            }
+        };
+        self.status.notrack &= done.is_err();
+        self.did(done);
+    }
+
+    fn did(&mut self, done: Result<(), (&'static str, String)>) {
+        match done {
+            Ok(()) => self.fine(&["iptables", "iptables_lock"]),
+            Err((kind, error)) => self.failed(kind, &error),
+        }
+    }
+
+    /// Has the fallback lead to `endpoints`, if it is on this instance to see to it.
+    pub fn fall_back_to(&mut self, endpoints: &[SocketAddr], leads: bool) {
+        let ours = |endpoint: &SocketAddr| self.what.addresses.contains(&endpoint.ip());
+        self.endpoints = endpoints.iter().filter(|endpoint| !ours(endpoint)).copied().collect();
+        self.endpoints.sort();
+        if leads {
+            self.make_fallback();
+        }
+    }
+
+    /// Puts back what others have removed; says whether there was anything. `leads` tells whether it is on this instance
+    /// to see to what all share.
+    pub fn repair(&mut self, leads: bool) -> bool {
+        let mut any = self.repair_link();
+        any |= self.repair_rules(leads);
+        if leads && self.plan.fail_open && !self.endpoints.is_empty() && !self.fallback_is_intact() {
+            any = true;
+            self.make_fallback();
+            self.repaired("fallback", "the fallback to kube-dns");
+        }
+        if leads {
+            self.check_filters();
+        }
+        any
+    }
+
+    /// Gives everything back that is ours alone; all that instances share as well when this is the `last` one; the
+    /// fallback when it leaves `for_good`.
+    pub fn leave(mut self, last: bool, for_good: bool) {
+        self.release(!last);
+        if let Rules::Iptables { tables, .. } | Rules::Nftables { accept: Some(tables), .. } = &mut self.rules
+            && last
+        {
+            tables.set_patience(HURRY);
+            // Without nftables the fallback is by iptables, too, and stays.
+            if self.nftables.is_some() || for_good {
+                let removed = tables.remove_ours(false);
+                removed.map_or_else(|error| tracing::error!(%error, "iptables rules stay behind"), drop);
+            }
+        }
+        if for_good && last {
+            self.remove_fallback();
+        }
+        if let Some(Err(error)) = self.link.map(|link| link.remove(last)) {
+            tracing::error!(%error, "the interface stays behind");
+        }
+    }
+
+    /// The interface. Without one, addresses may be there by other hands; if not, binding to them says so.
+    fn make_link(&mut self, kind: Kind) {
+        let Some(interface) = &self.plan.interface else {
+            self.status.interface_up = true;
+            return;
+        };
+        let want = Interface { name: interface.name.clone(), kind };
+        match Link::establish(&want, &self.plan.addresses) {
+            Ok(link) => {
+                self.status.interface = Some((link.name().to_owned(), link.kind().to_owned()));
+                self.status.interface_up = true;
+                self.link = Some(link);
+            }
+            Err(error) => {
+                self.status.interface = Some((want.name, "none".to_owned()));
+                self.failed("interface_add", &error);
+            }
+        }
+    }
+
+    fn repair_link(&mut self) -> bool {
+        let Some(link) = &mut self.link else { return false };
+        let repaired = link.repair();
+        self.status.interface = Some((link.name().to_owned(), link.kind().to_owned()));
+        self.status.interface_up = repaired.is_ok();
+        match repaired {
+            Ok(parts) => {
+                parts.iter().for_each(|part| self.repaired(part, "the interface"));
+                self.fine(&["interface_add", "interface_check"]);
+                !parts.is_empty()
+            }
+            Err(error) => {
+                self.failed("interface_check", &error);
+                false
+            }
+        }
+    }
+
+    /// Counts and reports a repair.
+    fn repaired(&mut self, part: &str, what: &str) {
+        *self.status.repairs.entry(part.to_owned()).or_default() += 1;
+        tracing::warn!(part, "{what} was changed by somebody else and is put back");
+    }
+
+    /// Counts and reports a failure, by node-cache's name for it.
+    fn failed(&mut self, kind: &'static str, error: &dyn std::fmt::Display) {
+        *self.status.setup_errors.entry(kind.to_owned()).or_default() += 1;
+        tracing::error!(%error, "the network is not as it should be");
+        self.status.problem = error.to_string();
+        self.problem = kind;
+    }
+
+    /// Takes back what [`Host::failed`] said of these kinds.
+    fn fine(&mut self, kinds: &[&str]) {
+        if kinds.contains(&self.problem) {
+            self.status.problem.clear();
+            self.problem = "";
+        }
+    }
+}
