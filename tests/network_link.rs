@@ -200,6 +200,19 @@ fn g17_a_link_that_others_remove_is_made_again() {
 }
 
 #[test]
+fn g17_another_link_under_our_name_is_not_taken_for_ours() {
+    with_tun("g17_another_link_under_our_name_is_not_taken_for_ours", || {
+        let mut link = Link::establish(&want(Kind::Tun), &both()).unwrap();
+        run(&format!("ip link del {BASE} && ip link add {BASE} type veth peer name other && ip link set {BASE} up"));
+        run(&format!("ip addr add {V4}/32 dev {BASE}"));
+        assert!(link.check().unwrap().gone);
+        assert_eq!(link.repair().unwrap(), ["interface"]);
+        assert_eq!((link.name(), count("nodelocaldns1", V4), count(BASE, V6)), ("nodelocaldns1", 1, 0));
+        assert!(link.check().unwrap().is_none());
+    });
+}
+
+#[test]
 fn g17_addresses_that_others_remove_are_put_back() {
     with_tun("g17_addresses_that_others_remove_are_put_back", || {
         let mut link = Link::establish(&want(Kind::Tun), &both()).unwrap();

@@ -175,8 +175,7 @@ impl Link {
     pub fn repair(&mut self) -> Result<Vec<&'static str>, Error> {
         let damage = self.check()?;
         if damage.gone {
-            // What is left of it may have been renamed, or moved away: closed, it is gone altogether.
-            self.made.tun = None;
+            // This closes what is left of a TUN device that was renamed or moved away.
             self.made = obtain(&mut self.kernel, &self.want)?;
         }
         if !damage.is_none() {
