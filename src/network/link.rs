@@ -121,7 +121,7 @@ struct Made {
     index: u32,
     kind: &'static str,
     /// What keeps a TUN device alive.
-    tun: Option<OwnedFd>,
+    _tun: Option<OwnedFd>,
 }
 
 impl Link {
@@ -175,8 +175,7 @@ impl Link {
     pub fn repair(&mut self) -> Result<Vec<&'static str>, Error> {
         let damage = self.check()?;
         if damage.gone {
-            // What is left of it may have been renamed, or moved away: closed, it is gone altogether.
-            self.made.tun = None;
+            // This closes what is left of a TUN device that was renamed or moved away.
             self.made = obtain(&mut self.kernel, &self.want)?;
         }
         if !damage.is_none() {
@@ -340,7 +339,7 @@ fn adopt(kernel: &mut Kernel, name: String, seen: Seen, want: Kind) -> Result<Op
         (DUMMY | TUN, _) | (_, Kind::Dummy | Kind::Tun) => return Ok(None),
         (_, Kind::Auto) => OTHER,
     };
-    Ok(Some(Made { name, index: seen.index, kind, tun: None }))
+    Ok(Some(Made { name, index: seen.index, kind, _tun: None }))
 }
 
 /// A new link, and why it is of that kind; `None` when somebody was faster.
@@ -373,7 +372,7 @@ fn create(kernel: &mut Kernel, name: String, want: Kind) -> Result<(Option<Made>
 /// A link that was just made; `None` when it is gone again.
 fn found(kernel: &mut Kernel, name: String, kind: &'static str, tun: Option<OwnedFd>) -> Result<Option<Made>, Error> {
     let seen = kernel.link(&name).map_err(|e| refused("look for", &name, e))?;
-    Ok(seen.map(|seen| Made { name, index: seen.index, kind, tun }))
+    Ok(seen.map(|seen| Made { name, index: seen.index, kind, _tun: tun }))
 }
 
 /// Does an error of adding an IPv6 address mean that there is no IPv6? Nobody answers for that family with

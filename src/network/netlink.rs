@@ -164,11 +164,7 @@ impl Netlink {
                 match payload {
                     NetlinkPayload::InnerMessage(inner) => found.push(inner),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                    NetlinkPayload::Done(done) if done.code < 0 => {
-                        return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
-                    }
-                    NetlinkPayload::Done(_) if torn => return Err(io::ErrorKind::Interrupted.into()),
-                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Done(done) => return ended(done.code, torn).map(|()| found),
                     _ => {}
                 }
             }
@@ -199,6 +195,7 @@ impl Netlink {
                 Ok((datagram, _)) => return messages(&datagram),
                 // A signal; the kernel would refuse a second dump while one is half read.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
                 Err(error) => return Err(error),
             }
         }
@@ -208,6 +205,15 @@ impl Netlink {
 impl AsFd for Netlink {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+/// How a dump has ended: with an error on the way, whole, or `torn` by a change meanwhile.
+fn ended(code: i32, torn: bool) -> io::Result<()> {
+    match code {
+        ..0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        _ if torn => Err(io::ErrorKind::Interrupted.into()),
+        _ => Ok(()),
     }
 }
 
@@ -273,5 +279,75 @@ fn port_of(datagram: &[u8]) -> Option<u32> {
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::RouteNetlinkMessage;
+    use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+
+    /// A message of `kind` with this number and content, padded.
+    fn message(kind: u16, sequence: u32, content: &[u8]) -> Vec<u8> {
+        let length = 16 + content.len() as u32;
+        let mut octets =
+            [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 2], &sequence.to_ne_bytes(), &[0; 4], content]
+                .concat();
+        octets.resize(octets.len().next_multiple_of(4), 0);
+        octets
+    }
+
+    /// RTM_NEWADDR, and one of its messages on 127.0.0.1.
+    const ADDRESS: (u16, [u8; 16]) = (20, [2, 8, 0, 0, 1, 0, 0, 0, 8, 0, 2, 0, 127, 0, 0, 1]);
+
+    fn numbers(datagram: &[u8]) -> io::Result<Vec<u32>> {
+        let found = messages::<RouteNetlinkMessage>(datagram)?;
+        Ok(found.into_iter().map(|(header, _)| header.sequence_number).collect())
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing_else() {
+        let good = |sequence| message(ADDRESS.0, sequence, &ADDRESS.1);
+        // An IPv4 address of five octets, padded; and a kind of message that nobody knows.
+        let bad = message(ADDRESS.0, 2, &[2, 8, 0, 0, 1, 0, 0, 0, 9, 0, 2, 0, 127, 0, 0, 1, 9]);
+        let unknown = message(0xfff, 3, &[]);
+        assert_eq!(numbers(&[good(1), bad, unknown, good(4)].concat()).unwrap(), [1, 4]);
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_errors() {
+        let mut short = message(ADDRESS.0, 1, &ADDRESS.1);
+        for length in [0u32, 15, 33] {
+            short[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(numbers(&short).is_err(), "{length}");
+        }
+        assert!(numbers(&[32, 0, 0]).is_err());
+        assert_eq!(numbers(&[]).unwrap(), [0; 0]);
+    }
+
+    #[test]
+    fn a_dump_ends_well_torn_or_with_an_error() {
+        assert!(ended(0, false).is_ok());
+        assert_eq!(ended(0, true).unwrap_err().kind(), io::ErrorKind::Interrupted);
+        assert_eq!(ended(-libc::EPERM, true).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        assert!(ended(i32::MIN, false).is_err());
+    }
+
+    #[test]
+    fn one_thing_is_asked_for_and_its_absence_is_no_answer_to_the_next() {
+        let mut netlink = Netlink::open(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
+        let mut index = |name: &str| {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+            match netlink.get(RouteNetlinkMessage::GetLink(message))? {
+                RouteNetlinkMessage::NewLink(link) => Ok(link.header.index),
+                _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+            }
+        };
+        for _ in 0..3 {
+            assert_eq!(index("lo").unwrap(), 1);
+            assert_eq!(index("no-such-link").unwrap_err().raw_os_error(), Some(libc::ENODEV));
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! that one test, as root of a user namespace. Children of the thread are in its namespaces too; other threads are not.
 //! In the thread, read `/proc/thread-self/net` and not `/proc/net`, which is that of the process.
 
-use super::process::skip;
+use super::process::{can_run, skip};
 use rustix::thread::UnshareFlags;
 use std::env;
 use std::process::{Command, Output};
@@ -13,9 +13,15 @@ use std::thread;
 /// Set for a test that runs in namespaces already.
 const INSIDE: &str = "NODENS_TEST_ISOLATED";
 
+/// Keeps mounts from the outside, and makes loopback addresses work.
+const SETTLE: [&str; 2] = ["mount --make-rprivate /", "ip link set lo up"];
+
 /// Runs the `body` of `test` with a network namespace, in which `lo` is up, and a mount namespace of its own; says that
 /// it is skipped where neither root nor user namespaces are to be had.
 pub fn isolated(test: &str, body: impl FnOnce() + Send) {
+    if !SETTLE.into_iter().all(can_run) {
+        return;
+    }
     if env::var_os(INSIDE).is_some() {
         settle();
         return body();
@@ -41,10 +47,11 @@ fn leave() -> bool {
     rustix::thread::unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS).is_ok()
 }
 
-/// Keeps mounts from the outside, and makes loopback addresses work.
+/// Does what [`SETTLE`] says.
 fn settle() {
-    run("mount --make-rprivate /");
-    run("ip link set lo up");
+    for line in SETTLE {
+        run(line);
+    }
 }
 
 /// Runs this test binary again, for `test` alone.
