@@ -1,12 +1,6 @@
 //! Our nftables tables in network namespaces: as `nft` lists them, as others meddle with them, and as packets meet them.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "all of this is a test"
-)]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "all of this is a test")]
 
 mod support;
 
@@ -18,7 +12,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -375,6 +369,18 @@ fn order_of_endpoints_does_not_matter() {
         let sorted = endpoints(&["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"]);
         assert_eq!(standing::endpoints(&mut netlink).unwrap(), Some(sorted.clone()));
         assert!(standing::intact(&mut netlink, &captured(), &sorted).unwrap());
+    });
+}
+
+#[test]
+fn standing_table_takes_the_endpoints_of_a_large_cluster() {
+    isolated(&["nft"], || {
+        let mut netlink = nftables::open().unwrap();
+        let list: Vec<SocketAddr> =
+            (1..=400u32).map(|number| (Ipv4Addr::from(0x0a00_0000 + number), 53).into()).collect();
+        standing::replace(&mut netlink, &captured(), &list).unwrap();
+        assert!(standing::intact(&mut netlink, &captured(), &list).unwrap());
+        assert_eq!(standing::endpoints(&mut netlink).unwrap(), Some(list));
     });
 }
 

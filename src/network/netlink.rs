@@ -7,11 +7,15 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Room for what the kernel says at once, in octets; dumps come in pieces of at most 32 KiB.
 const ROOM: usize = 64 << 10;
+
+/// The largest transaction, in octets: a standing table of some thousand endpoints.
+const LARGEST: usize = 4 << 20;
 
 /// How often a dump that changes under our eyes is begun again.
 const DUMP_TRIES: usize = 8;
@@ -33,6 +37,8 @@ impl Netlink {
     pub fn open(protocol: isize) -> io::Result<Netlink> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
+        // A transaction is one datagram. Without CAP_NET_ADMIN this fails, and so would any transaction.
+        let _ = set_socket_send_buffer_size_force(&socket, LARGEST);
         // Acknowledgements need not repeat the request.
         socket.set_cap_ack(true)?;
         Ok(Netlink { socket, sequence: 0 })
