@@ -7,21 +7,20 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
-use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Room for what the kernel says at once, in octets; dumps come in pieces of at most 32 KiB.
 const ROOM: usize = 64 << 10;
 
-/// The largest transaction, in octets: a standing table of some thousand endpoints.
-const LARGEST: usize = 4 << 20;
-
 /// How often a dump that changes under our eyes is begun again.
 const DUMP_TRIES: usize = 8;
 
 /// Set on messages of a dump during which what is dumped changed (linux/netlink.h).
 const NLM_F_DUMP_INTR: u16 = 0x10;
+
+/// The largest transaction, in octets: a standing table of some thousand endpoints.
+const LARGEST: usize = 4 << 20;
 
 /// A socket for requests. Closed on exec; what the kernel keeps for its owner goes when it is dropped.
 pub struct Netlink {
@@ -38,7 +37,7 @@ impl Netlink {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         // A transaction is one datagram. Without CAP_NET_ADMIN this fails, and so would any transaction.
-        let _ = set_socket_send_buffer_size_force(&socket, LARGEST);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, LARGEST);
         // Acknowledgements need not repeat the request.
         socket.set_cap_ack(true)?;
         Ok(Netlink { socket, sequence: 0 })
