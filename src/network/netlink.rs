@@ -26,6 +26,9 @@ const DUMP_TRIES: usize = 8;
 /// Set on messages of a dump during which what is dumped changed (linux/netlink.h).
 const NLM_F_DUMP_INTR: u16 = 0x10;
 
+/// The largest transaction, in octets: a standing table of some thousand endpoints.
+const LARGEST: usize = 4 << 20;
+
 /// A socket for requests. Closed on exec; what the kernel keeps for its owner goes when it is dropped.
 pub struct Netlink {
     socket: Socket,
@@ -40,6 +43,8 @@ impl Netlink {
     pub fn open(protocol: isize) -> io::Result<Netlink> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
+        // A transaction is one datagram. Without CAP_NET_ADMIN this fails, and so would any transaction.
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, LARGEST);
         // Acknowledgements need not repeat the request.
         socket.set_cap_ack(true)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;

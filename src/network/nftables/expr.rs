@@ -286,3 +286,51 @@ fn flattened(expression: &Expression) -> Option<(String, Vec<DefaultNla>)> {
     });
     Some((name.to_owned(), attributes.collect::<Option<_>>()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(port: u16) -> Rule {
+        let address = "10.0.0.1".parse().unwrap();
+        Rule::family(address).address(Side::Source, address).port(UDP, Side::Source, port).translated().untracked()
+    }
+
+    #[test]
+    fn rules_from_kernels_that_say_more_are_recognised() {
+        let mut later = rule(53);
+        for expression in &mut later.0 {
+            let ListAttribute::Element(attributes) = expression else { panic!("not an expression") };
+            match attributes.last_mut() {
+                Some(ExpressionAttribute::Data(Expressions::Bitwise(bitwise))) => bitwise.insert(0, Bitwise::Op(0)),
+                Some(ExpressionAttribute::Data(Expressions::Other { attributes, .. })) => attributes.push(number(9, 1)),
+                Some(ExpressionAttribute::Name(name)) if name == "notrack" => {
+                    let nothing = Expressions::Other { expression_type: "notrack".into(), attributes: Vec::new() };
+                    attributes.push(ExpressionAttribute::Data(nothing));
+                }
+                _ => {}
+            }
+        }
+        assert!(rule(53).holds(&later));
+        assert!(!later.holds(&rule(53)), "what was sent is not there");
+    }
+
+    #[test]
+    fn other_rules_are_told_apart() {
+        assert!(rule(53).holds(&rule(53)));
+        assert!(!rule(53).holds(&rule(54)));
+        assert!(!rule(53).holds(&rule(53).untracked()));
+        assert!(!rule(53).untracked().holds(&rule(53)));
+        assert!(!Rule::default().untracked().holds(&Rule::default().masqueraded()));
+    }
+
+    #[test]
+    fn endpoints_are_read_from_rules() {
+        for endpoint in ["10.0.0.1:53", "[fd00::1]:5353"] {
+            let endpoint: SocketAddr = endpoint.parse().unwrap();
+            assert_eq!(Rule::default().protocol(UDP).one_in(3).sent_to(endpoint).endpoint(), Some(endpoint));
+        }
+        assert_eq!(rule(53).endpoint(), None);
+        assert_eq!(Rule::default().goto("endpoints4").endpoint(), None);
+    }
+}

@@ -3,15 +3,19 @@
 //!
 //! Sees what iptables-nft writes, since that is nftables; of iptables-legacy nothing is seen here.
 
-use super::table::{self, NF_DROP, Placed};
+use super::table::{self, NF_DROP, Placed, Step};
 use super::{Error, PREFIX, standing};
 use crate::network::netlink::Netlink;
 use netlink_packet_netfilter::NetfilterProtoFamily as Family;
 use netlink_packet_netfilter::nftables::InetHookNumber;
-use std::fmt;
+use rustix::io::Errno;
+use std::{fmt, io};
 
 /// What node-cache's comments begin with.
 const NODE_CACHE: &[u8] = b"NodeLocal DNS Cache:";
+
+/// How often to look again when a rule is gone before we remove it: a node-cache that ends removes its own one by one.
+const TRIES: usize = 8;
 
 /// A chain that decides about packets to or from this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,12 @@ pub fn dropping(netlink: &mut Netlink) -> Result<Vec<FilterChain>, Error> {
     let dropping = all.into_iter().filter_map(|(family, table, chain)| {
         let base = chain.base?;
         let here = matches!(base.hook, InetHookNumber::LocalIn | InetHookNumber::LocalOut);
-        let name = family_name(family)?;
+        let name = match family {
+            Family::IPv4 => "ip",
+            Family::IPv6 => "ip6",
+            Family::Inet => "inet",
+            _ => return None,
+        };
         let iptables = family != Family::Inet && table == "filter";
         let found = FilterChain { family: name, table, chain: chain.name, iptables };
         (here && base.kind == "filter" && base.policy == NF_DROP).then_some(found)
@@ -66,23 +75,35 @@ pub fn live_tables(netlink: &mut Netlink) -> Result<Vec<String>, Error> {
 /// # Errors
 /// What the kernel says; then nothing has been removed.
 pub fn node_cache_rules(netlink: &mut Netlink, dry_run: bool) -> Result<Vec<String>, Error> {
+    for _ in 0..TRIES {
+        let (lines, steps) = find_node_cache_rules(netlink)?;
+        if dry_run {
+            return Ok(lines);
+        }
+        match table::transact(netlink, steps) {
+            Ok(()) => return Ok(lines),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {}
+            Err(error) => return Err(Error::of("remove node-cache's rules")(error)),
+        }
+    }
+    let source = io::Error::other("somebody else keeps removing some of them");
+    Err(Error::Other { operation: "remove node-cache's rules".into(), source })
+}
+
+/// A line for each rule, and how to remove it.
+fn find_node_cache_rules(netlink: &mut Netlink) -> Result<(Vec<String>, Vec<Step>), Error> {
     let (mut lines, mut steps) = (Vec::new(), Vec::new());
-    for family in [Family::IPv4, Family::IPv6] {
+    for (family, name) in [(Family::IPv4, "ip"), (Family::IPv6, "ip6")] {
         for table in ["raw", "filter"] {
-            let operation = format!("list the nftables table {} {table}", family_name(family).unwrap_or_default());
+            let operation = format!("list the nftables table {name} {table}");
             for placed in table::rules(netlink, family, table).map_err(Error::of(operation))? {
                 let Some(comment) = comment_of_node_cache(&placed) else { continue };
-                let Placed { chain, handle, .. } = &placed;
-                let family_name = family_name(family).unwrap_or_default();
-                lines.push(format!("{family_name} {table} {chain} handle {handle}: {comment}"));
+                lines.push(format!("{name} {table} {} handle {}: {comment}", placed.chain, placed.handle));
                 steps.push(table::delete_rule(family, table, &placed));
             }
         }
     }
-    if !dry_run {
-        table::transact(netlink, steps).map_err(Error::of("remove node-cache's rules"))?;
-    }
-    Ok(lines)
+    Ok((lines, steps))
 }
 
 /// The comment of a rule if it is node-cache's. Where iptables keeps comments depends on its version.
@@ -92,14 +113,4 @@ fn comment_of_node_cache(placed: &Placed) -> Option<String> {
         let comment = octets[start..].split(|&octet| octet == 0).next()?;
         Some(String::from_utf8_lossy(comment).into_owned())
     })
-}
-
-/// The families that filter packets to and from this host.
-fn family_name(family: Family) -> Option<&'static str> {
-    match family {
-        Family::IPv4 => Some("ip"),
-        Family::IPv6 => Some("ip6"),
-        Family::Inet => Some("inet"),
-        _ => None,
-    }
 }

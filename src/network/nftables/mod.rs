@@ -1,7 +1,7 @@
 //! Our nftables tables, written over netlink without `nft`: the live one that goes with its owner ([`live`]), the one
 //! that stays ([`standing`]), and what others have ([`inspect`]).
 //!
-//! A table is described once, as chains of rules ([`table`], [`expr`]). The description is what is sent, and what a dump
+//! A table is described once, as chains of rules (`table`, `expr`). The description is what is sent, and what a dump
 //! is held against. Rules are plain, one for each address and protocol, without sets: a node has one or two addresses,
 //! and a list of plain rules can be read, compared and saved by anybody.
 
@@ -32,7 +32,7 @@ const GROUP: u32 = 7;
 /// Before connection tracking (-200): what is marked here is not tracked, and what is not tracked is never translated.
 const RAW: i32 = -300;
 
-/// Why nftables does not do it. All but the last are reasons to write the rules by iptables.
+/// Why nftables does not do it. Where there is no owner or there are no nftables, iptables may still do.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// We are not allowed to.
@@ -51,8 +51,11 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// There are no nftables.
-    #[error("cannot {operation}: {source}; this kernel has no nftables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)")]
+    /// There are no nftables, or not all that is needed of them.
+    #[error(
+        "cannot {operation}: {source}; this kernel lacks nftables or some of its modules (nf_tables, nft_ct, nft_nat, \
+         nft_masq, nft_numgen)"
+    )]
     NoNftables {
         /// What was tried.
         operation: String,
@@ -76,7 +79,8 @@ impl Error {
             let operation = operation.into();
             match Errno::from_io_error(&source) {
                 Some(Errno::PERM | Errno::ACCESS) => Error::NotPermitted { operation, source },
-                Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP) => {
+                // ENOENT: a kind of chain or expression is not known.
+                Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP | Errno::NOENT) => {
                     Error::NoNftables { operation, source }
                 }
                 _ => Error::Other { operation, source },
