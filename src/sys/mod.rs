@@ -2,4 +2,6 @@
 
 pub mod clock;
 pub mod mmsg;
+pub mod signal;
 pub mod socket;
+pub mod spawn;
