@@ -3,7 +3,9 @@
 //! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, workers, listeners, probes. The end is the start backwards: readiness falls first, then
 //! sockets leave their groups with their queues read out, then what is in flight is answered.
 
+mod endpoints;
 mod metrics;
+mod network_metrics;
 mod reload;
 mod side;
 pub mod sockets;
