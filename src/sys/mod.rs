@@ -1,7 +1,9 @@
 //! The kernel, as far as the standard library does not reach: the only unsafe code of the project lives here.
 
 pub mod clock;
+pub mod confine;
 pub mod mmsg;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
