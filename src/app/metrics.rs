@@ -3,6 +3,7 @@
 use super::upstreams::Upstreams;
 use crate::cache::Store;
 use crate::cache::store::Kind;
+use crate::observe::conntrack;
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
@@ -16,6 +17,7 @@ pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams,
             let help = "Log lines dropped because nobody read them fast enough.";
             sink.counter("nodens_log_lines_dropped_total", help, &[], log.lost());
         }
+        conntrack::report(sink);
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
     }));

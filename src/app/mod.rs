@@ -1,32 +1,32 @@
 //! The composition root: the only place that knows all modules. Configuration in, a running daemon out.
 //!
-//! The order of a start: upstreams and zones, cache and resolver, all sockets (so that a port that is taken is known
-//! before anything is served), workers, listeners, probes. The end is the start backwards: readiness falls first, then
+//! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, workers, listeners, probes. The end is the start backwards: readiness falls first, then
 //! sockets leave their groups with their queues read out, then what is in flight is answered.
 
+mod endpoints;
 mod metrics;
+mod network_metrics;
 mod reload;
 mod side;
+pub mod sockets;
 mod upstreams;
 
 use crate::admin::ready::Readiness;
 use crate::admin::{self, Routes};
 use crate::cache::Store;
-use crate::config::{self, Config, Overrides, Workers};
-use crate::observe::holder::holder;
+use crate::config::{self, Config, Overrides};
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
-use crate::observe::queries::{Label, Proto};
 use crate::resolve::{Limits, Resolver};
 use crate::serve::Front;
 use crate::serve::client::{Acl, ConnectionLimits};
 use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
-use crate::sys::socket;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
+use sockets::Sockets;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -68,21 +68,9 @@ impl From<(config::Loaded, Overrides)> for Options {
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A DNS socket cannot be had.
-    #[error("cannot bind {address} ({proto}): {source}{hint}")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// `udp` or `tcp`.
-        proto: &'static str,
-        /// What the kernel says.
-        source: io::Error,
-        /// What can be done about it.
-        hint: String,
-    },
-    /// The port of metrics or health cannot be had.
+    /// A socket cannot be had.
     #[error(transparent)]
-    Admin(#[from] admin::listen::Error),
+    Sockets(#[from] sockets::Error),
     /// An upstream of the configuration is not there.
     #[error(transparent)]
     Upstream(#[from] upstreams::Error),
@@ -124,7 +112,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
-        let running = start(options, Some(log.clone())).await?;
+        let sockets = Sockets::bind(&options.config, &[])?;
+        let running = start(options, sockets, Some(log.clone())).await?;
         let mut asked_to_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -202,28 +191,18 @@ struct Parts {
     log: Option<log::Log>,
 }
 
-/// Starts the daemon on the current runtime.
+/// Starts the daemon behind `sockets` on the current runtime.
 ///
 /// # Errors
-/// When a socket cannot be had, or an upstream is not there. Nothing is left running then.
-pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, Error> {
+/// When an upstream is not there, or the system gives too little. Nothing is left running then.
+pub async fn start(options: Options, sockets: Sockets, log: Option<log::Log>) -> Result<Running, Error> {
     let config = &options.config;
-    let own: Vec<SocketAddr> =
-        config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
+    let own = sockets.addresses();
     let metrics = Metrics::new();
     let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
-    let sockets = bind(config, &own)?;
     let readiness = Readiness::new(Clock::System);
-    let mut admin = Vec::new();
-    for &address in &config.metrics {
-        admin.push((admin::bind(address, "metrics.listen")?, Routes::Metrics));
-    }
-    if let Some(address) = config.health {
-        admin.push((admin::bind(address, "health.listen")?, Routes::Health(Arc::clone(&readiness))));
-    }
-
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
     let acl = acl(config);
@@ -243,7 +222,9 @@ pub async fn start(options: Options, log: Option<log::Log>) -> Result<Running, E
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
     let mut beside: Vec<side::Task> =
         vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front.store)))];
-    for (listener, routes) in admin {
+    let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
+    let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
+    for (listener, routes) in pages.chain(probes) {
         let metrics = Arc::clone(&metrics);
         beside.push(Box::pin(async move {
             let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
@@ -299,49 +280,13 @@ impl Parts {
     }
 }
 
-/// The DNS sockets.
-struct Sockets {
-    udp: Vec<UdpSocket>,
-    tcp: Vec<TcpListener>,
-}
-
-fn bind(config: &Config, addresses: &[SocketAddr]) -> Result<Sockets, Error> {
-    let workers = match config.listen.workers {
-        Workers::Auto => std::thread::available_parallelism().map_or(1, |n| n.get().min(2)),
-        Workers::Count(n) => usize::try_from(n).unwrap_or(1),
-    };
-    let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
-    for &address in addresses {
-        for _ in 0..workers {
-            sockets.udp.push(socket::udp(address).map_err(|e| cannot_bind(address, Proto::Udp, e))?);
-        }
-        sockets.tcp.push(socket::tcp(address).map_err(|e| cannot_bind(address, Proto::Tcp, e))?);
-    }
-    Ok(sockets)
-}
-
-fn cannot_bind(address: SocketAddr, proto: Proto, source: io::Error) -> Error {
-    let hint = match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            let holder = holder(proto, address).unwrap_or_else(|| "another process".to_owned());
-            format!("; {holder} holds it: stop that, or change listen.addresses or listen.port")
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; no interface of this host has the address: add it, or change listen.addresses".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 take CAP_NET_BIND_SERVICE: grant it, or change listen.port".to_owned()
-        }
-        _ => String::new(),
-    };
-    Error::Bind { address, proto: proto.name(), source, hint }
-}
-
-/// Who may ask: the networks listed, and the host itself through our own addresses, as probes do.
+/// Who may ask: the networks listed, and the host itself, from our own addresses or from loopback ones, as probes do.
 fn acl(config: &Config) -> Acl {
     let mut networks = config.listen.allow_from.clone();
     if !networks.is_empty() {
         networks.extend(config.listen.addresses.iter().map(|&ip| IpNet::from(ip)));
+        networks.push(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into());
+        networks.push(IpAddr::from(Ipv6Addr::LOCALHOST).into());
     }
     Acl::new(networks)
 }

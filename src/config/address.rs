@@ -96,17 +96,14 @@ impl Form for Target {
             }
             return Ok(Target::Address(address));
         }
-        let (host, port) = match text.rsplit_once(':') {
-            None => (text, limits::UPSTREAM_PORT),
-            Some((host, port)) => match port.parse() {
-                Ok(port) if port != 0 => (host, port),
-                _ => return no("the port must be between 1 and 65535"),
-            },
+        let (host, port) = match host_and_port(text, limits::UPSTREAM_PORT) {
+            Some(split) => split,
+            None => return no("the port must be between 1 and 65535"),
         };
         if host == "kube-dns" {
             return Ok(Target::KubeDns { port });
         }
-        if host.ends_with(|c: char| c.is_ascii_digit()) && !host.contains(|c: char| c.is_ascii_alphabetic()) {
+        if looks_like_address(host) {
             return no("it looks like an IP address, but is none");
         }
         match Name::read(host) {
@@ -169,4 +166,17 @@ pub(super) fn address_and_port(text: &str, port: u16) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let without = bare.parse().ok().map(|ip| SocketAddr::new(ip, port));
     without.or_else(|| text.parse().ok())
+}
+
+/// Reads `HOST` or `HOST:PORT`; nothing if the port is none.
+pub(super) fn host_and_port(text: &str, port: u16) -> Option<(&str, u16)> {
+    match text.rsplit_once(':') {
+        None => Some((text, port)),
+        Some((host, port)) => port.parse().ok().filter(|port| *port != 0).map(|port| (host, port)),
+    }
+}
+
+/// Whether `host` was rather meant as an IPv4 address.
+pub(super) fn looks_like_address(host: &str) -> bool {
+    host.ends_with(|c: char| c.is_ascii_digit()) && !host.contains(|c: char| c.is_ascii_alphabetic())
 }

@@ -13,7 +13,7 @@ use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Size, Span, Text, Workers};
-use crate::config::{Cache, Config, Forward, Limits, Listen, Log, Ttls, Zone};
+use crate::config::{Cache, Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Ttls, Zone};
 
 /// The configuration of an empty file.
 pub(super) fn defaults() -> Config {
@@ -29,7 +29,9 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let cluster_domain = check.cluster_domain(&file.kubernetes);
     let metrics = check.metrics(&file.metrics);
     let health = check.health(&file.health, &listen);
+    let network = check.network(&file.network, &listen, &cluster_domain);
     let config = Config {
+        network,
         cache: Cache { max_bytes: check.max_bytes(&file.cache) },
         zones: match &file.zones {
             Some(zones) => check.zones(zones, global),
@@ -123,6 +125,37 @@ impl Check<'_> {
         }
         let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
         Listen { addresses, port, workers, allow_from }
+    }
+
+    fn network(&mut self, given: &file::Network, listen: &Listen, cluster_domain: &str) -> Network {
+        let file::Interface { manage, name, kind } = &given.interface;
+        let name = name.as_ref().map_or(limits::INTERFACE_NAME, |text| &text.0.0).to_owned();
+        let interface = Interface { name, kind: kind.unwrap_or_default() };
+        let firewall = given.firewall.unwrap_or_default();
+        let fail_open = &given.fail_open;
+        let endpoint = fail_open.endpoints.as_ref().map_or_else(
+            || Endpoint::Name {
+                host: format!("{}.{cluster_domain}", limits::FAIL_OPEN_SERVICE),
+                port: limits::FAIL_OPEN_PORT,
+            },
+            |text| text.0.clone(),
+        );
+        let ours = |ip: &IpAddr| matches!(&endpoint, Endpoint::Address(server) if is_same(*ip, server.ip()));
+        if listen.addresses.iter().any(ours) {
+            let message = format!("{endpoint} is where nodens itself listens: nobody would answer when it does not");
+            self.problem("network.failOpen.endpoints", message);
+        }
+        let enabled = fail_open.enabled.unwrap_or(true);
+        let asked_for = fail_open.enabled == Some(true) || (enabled && fail_open.endpoints.is_some());
+        if firewall == Firewall::None && asked_for {
+            let message = "has no effect: it takes rules, and with network.firewall none nobody writes any";
+            self.warnings.push(self.origins.problem("network.failOpen", message));
+        }
+        Network {
+            interface: manage.unwrap_or(true).then_some(interface),
+            firewall,
+            fail_open: (enabled && firewall != Firewall::None).then_some(endpoint),
+        }
     }
 
     fn max_bytes(&mut self, given: &file::Cache) -> u64 {
@@ -299,7 +332,7 @@ impl Check<'_> {
         for (z, zone) in config.zones.iter().enumerate() {
             for (t, target) in zone.forward.to.iter().enumerate() {
                 let Target::Address(server) = target else { continue };
-                let ours = |ip: &IpAddr| ip.to_canonical() == server.ip().to_canonical();
+                let ours = |ip: &IpAddr| is_same(*ip, server.ip());
                 if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
                     let message = format!("{server} is where nodens itself listens: queries would go round in circles");
                     self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
@@ -360,6 +393,11 @@ impl Check<'_> {
 /// A number whose range the schema has checked.
 fn count(given: Option<u64>, limit: Limit<u64>) -> usize {
     usize::try_from(given.unwrap_or(limit.default)).unwrap_or(usize::MAX)
+}
+
+/// Whether two addresses are one, however written.
+fn is_same(a: IpAddr, b: IpAddr) -> bool {
+    a.to_canonical() == b.to_canonical()
 }
 
 /// Whether binding one address leaves no room for the other; `[::]` takes IPv4 too.

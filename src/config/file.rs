@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::config::address::{Name, Target};
 use crate::config::limits;
+use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::text::{Size, Span, Text, Workers};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
@@ -20,6 +21,8 @@ use crate::config::text::{Size, Span, Text, Workers};
 pub(super) struct File {
     /// Where queries are taken, over UDP and TCP.
     pub(super) listen: Listen,
+    /// The node's network: what brings queries here, and where they go when nobody answers here.
+    pub(super) network: Network,
     /// How much is cached, and for how long.
     pub(super) cache: Cache,
     /// Who is asked for which names; the longest match wins, a name that matches none is refused. Default: the
@@ -50,6 +53,53 @@ pub(super) struct Listen {
     pub(super) workers: Option<Text<Workers>>,
     /// Networks that may ask; others are refused. Default: all. Takes a restart.
     pub(super) allow_from: Option<Vec<Text<IpNet>>>,
+}
+
+/// The node's network: what brings queries here, and where they go when nobody answers here. Nothing of it is touched
+/// for loopback addresses.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Network {
+    /// The interface that holds the listen addresses.
+    pub(super) interface: Interface,
+    /// Who writes the rules that keep packets out of connection tracking. Default: auto. Takes a restart.
+    pub(super) firewall: Option<Firewall>,
+    /// Who answers when nodens does not.
+    pub(super) fail_open: FailOpen,
+}
+
+impl Network {
+    /// The one that asks for nothing.
+    pub(super) fn off() -> Network {
+        Network {
+            interface: Interface { manage: Some(false), ..Interface::default() },
+            firewall: Some(Firewall::None),
+            fail_open: FailOpen { enabled: Some(false), ..FailOpen::default() },
+        }
+    }
+}
+
+/// The interface that holds the listen addresses.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Interface {
+    /// Whether to make it; if not, the addresses must exist. Default: true. Takes a restart.
+    pub(super) manage: Option<bool>,
+    /// Its name. Default: nodelocaldns. Takes a restart.
+    pub(super) name: Option<Text<InterfaceName>>,
+    /// What it is made of. Default: auto. Takes a restart.
+    pub(super) kind: Option<InterfaceKind>,
+}
+
+/// Who answers when nodens does not.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct FailOpen {
+    /// Whether queries then go to the servers named by endpoints. Default: true. Takes a restart.
+    pub(super) enabled: Option<bool>,
+    /// NAME[:PORT] of a headless Service that selects the kube-dns pods, or one ADDRESS[:PORT]. Default:
+    /// kube-dns-endpoints.kube-system.svc and the cluster domain, port 53. Takes a restart.
+    pub(super) endpoints: Option<Text<Endpoint>>,
 }
 
 /// How much is cached, and for how long.
@@ -172,6 +222,34 @@ pub(super) struct Log {
     pub(super) format: Option<LogFormat>,
     /// The least important that is logged. Default: info.
     pub(super) level: Option<LogLevel>,
+}
+
+/// What the interface is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceKind {
+    /// A dummy link where the kernel has that, else a TUN device.
+    #[default]
+    Auto,
+    /// A dummy link: it stays when nodens dies.
+    Dummy,
+    /// A TUN device: it goes when nodens dies.
+    Tun,
+}
+
+/// Who writes the rules that keep packets out of connection tracking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Firewall {
+    /// nftables, unless this host needs iptables.
+    #[default]
+    Auto,
+    /// A table of our own, which goes when nodens dies.
+    Nftables,
+    /// The iptables commands.
+    Iptables,
+    /// Nobody: the data plane redirects by itself, or nothing tracks connections.
+    None,
 }
 
 /// How servers are spoken to.

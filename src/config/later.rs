@@ -17,11 +17,8 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 15] = [
+const KEYS: [Later; 12] = [
     later("listen.tls", ""),
-    later("network.interface", "manage: false"),
-    later("network.firewall", "none"),
-    later("network.failOpen", "enabled: false"),
     later("cache.serveStale", "enabled: false"),
     later("cache.prefetch", "enabled: false"),
     later("cache.persist", "enabled: false"),

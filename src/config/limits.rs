@@ -51,6 +51,18 @@ pub const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNS
 /// The port of `health.listen`, on the first listen address.
 pub const HEALTH_PORT: u16 = 8080;
 
+// The network.
+
+/// `network.interface.name`: what node-cache calls it too, so that either adopts the other's.
+pub const INTERFACE_NAME: &str = "nodelocaldns";
+/// Longest `network.interface.name`, in octets: the kernel's 15 (IFNAMSIZ), less one by which two instances that overlap
+/// in an upgrade tell theirs apart.
+pub const MAX_INTERFACE_NAME: usize = 14;
+/// `network.failOpen.endpoints`, before the cluster domain.
+pub const FAIL_OPEN_SERVICE: &str = "kube-dns-endpoints.kube-system.svc";
+/// The port of `network.failOpen.endpoints` where none is written.
+pub const FAIL_OPEN_PORT: u16 = 53;
+
 // The cache.
 
 /// `cache.maxBytes`, in bytes.

@@ -18,7 +18,8 @@ use crate::config::{Config, limits, tree};
 /// What the command line puts in place of parts of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// `--listen ADDR[:PORT]`: replaces the listen addresses and the port, which is 53 unless given.
+    /// `--listen ADDR[:PORT]`: replaces the listen addresses and the port, which is 53 unless given, and leaves the node's
+    /// network alone.
     pub listen: Vec<String>,
     /// `--upstream ADDR[:PORT]`: replaces the zones by one, `.`, forwarded there over TCP.
     pub upstream: Vec<String>,
@@ -35,6 +36,8 @@ pub struct Loaded {
     pub source: Option<PathBuf>,
     /// [`fingerprint`] of the file's bytes.
     pub fingerprint: u64,
+    /// The file's content; empty if there is no file.
+    pub text: String,
 }
 
 /// Reads the file at `path`, or `/etc/nodens/nodens.yaml` if that exists and no path is given, or no file at all.
@@ -98,7 +101,8 @@ pub fn load_bytes(name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loa
     upstream(&mut file, &overrides.upstream, &mut origins, &mut problems);
     let config = check(&file, &origins, &mut problems, &mut warnings);
     if problems.is_empty() {
-        return Ok(Loaded { config, warnings, source: None, fingerprint: fingerprint(bytes) });
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        return Ok(Loaded { config, warnings, source: None, fingerprint: fingerprint(bytes), text });
     }
     problems.sort();
     Err(problems)
@@ -135,6 +139,7 @@ fn listen(file: &mut File, given: &[String], origins: &mut Origins, problems: &m
     if given.is_empty() {
         return;
     }
+    file.network = file::Network::off();
     let mut addresses = Vec::new();
     let mut port = None;
     for text in given {

@@ -10,6 +10,7 @@ mod file;
 mod later;
 pub mod limits;
 mod load;
+mod network;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
@@ -25,8 +26,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use address::Target;
-pub use file::{LogFormat, LogLevel, Policy, Protocol, schema};
+pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
+pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use text::Workers;
 
@@ -35,6 +37,8 @@ pub use text::Workers;
 pub struct Config {
     /// Where queries are taken.
     pub listen: Listen,
+    /// What is to be made of the node's network for that.
+    pub network: Network,
     /// The cache.
     pub cache: Cache,
     /// Who is asked for which names; at least one, no name in two of them.

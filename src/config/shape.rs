@@ -83,6 +83,7 @@ impl Walk<'_> {
         let outcome = match () {
             _ if choices.contains(&text.as_str()) => Ok(Json::from(text.as_str())),
             _ if !choices.is_empty() => Err(format!("{} is not valid{}", quoted(text), hint(text, &choices))),
+            _ if takes(schema, "boolean") => boolean(text),
             _ if takes(schema, "string") => text::check(format, text).map(|()| Json::from(text.as_str())),
             _ => integer(text, schema),
         };
@@ -211,6 +212,14 @@ fn takes(schema: &Json, name: &str) -> bool {
         Some(Json::String(only)) => only == name,
         Some(Json::Array(any)) => any.iter().any(|t| t == name),
         _ => false,
+    }
+}
+
+fn boolean(text: &str) -> Result<Json, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true.into()),
+        "false" => Ok(false.into()),
+        _ => Err(format!("{} is neither true nor false", quoted(text))),
     }
 }
 

@@ -73,15 +73,12 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("listn: {}", r#"f:1:1: listn: unknown key; did you mean "listen"?"#),
         ("cache:\n  serveStal: {}", r#"f:2:3: cache.serveStal: unknown key; did you mean "serveStale"?"#),
         ("log:\n  colour: red", "f:2:3: log.colour: unknown key; choose from: format, level"),
-        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: interface, firewall, failOpen"),
+        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: failOpen, firewall, interface"),
         (
             "zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}",
             "f:2:42: zones[0].x: unknown key; choose from: cache, forward, match",
         ),
-        (
-            "\"a\\nb\": 1",
-            r"f:1:1: a\nb: unknown key; choose from: cache, health, kubernetes, limits, listen, log, metrics, zones",
-        ),
+        ("\"a\\nb\": 1", r"f:1:1: a\nb: unknown key"),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
         // Types.
         ("- a", "f:1:1: expected keys and values"),
@@ -140,7 +137,22 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             &format!("{zones}maxConnections: 0"),
             "f:5:21: zones[0].forward.maxConnections: 0 is out of range: must be between 1 and 1024",
         ),
+        ("network: {interface: {manage: yes}}", r#"f:1:31: network.interface.manage: "yes" is neither true nor false"#),
+        (
+            "network: {interface: {kind: veth}}",
+            r#"f:1:29: network.interface.kind: "veth" is not valid; choose from: auto, dummy, tun"#,
+        ),
+        (
+            "network: {firewall: iptable}",
+            r#"f:1:21: network.firewall: "iptable" is not valid; did you mean "iptables"?"#,
+        ),
+        ("network: {failopen: {enabled: false}}", r#"f:1:11: network.failopen: unknown key; did you mean "failOpen"?"#),
+        ("network: {failOpen: {endpoints: [10.0.0.1]}}", "f:1:22: network.failOpen.endpoints: expected a single value"),
         // Rules over several keys.
+        (
+            "network: {failOpen: {endpoints: '169.254.20.10:5353'}}",
+            "f:1:33: network.failOpen.endpoints: 169.254.20.10:5353 is where nodens itself listens: nobody would answer when it does not",
+        ),
         ("zones: []", "f:1:1: zones: no zones: every name would be refused; leave the key out for the default ones"),
         ("cache:\n  positive: {minTtl: 1m}", "f:2:3: cache.positive: minTtl 1m is above maxTtl 30s"),
         (
@@ -273,9 +285,6 @@ fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
 fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let expected = [
         "f:5:3: listen.tls: not supported yet; leave it out",
-        "f:7:3: network.interface: not supported yet; leave it out or write \"manage: false\"",
-        "f:8:3: network.firewall: not supported yet; leave it out or write \"none\"",
-        "f:9:3: network.failOpen: not supported yet; leave it out or write \"enabled: false\"",
         "f:15:3: cache.serveStale: not supported yet; leave it out or write \"enabled: false\"",
         "f:16:3: cache.prefetch: not supported yet; leave it out or write \"enabled: false\"",
         "f:17:3: cache.persist: not supported yet; leave it out or write \"enabled: false\"",
@@ -288,7 +297,7 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     ];
     assert_eq!(complaints(CONTRACT), expected);
     // The refused lines out, the rest is a configuration.
-    let refused = [5, 6, 7, 8, 9, 15, 16, 17, 26, 31];
+    let refused = [5, 15, 16, 17, 26, 31];
     let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
     let rest = lines.collect::<Vec<_>>().join("\n");
     let rest =
@@ -300,7 +309,6 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
 #[test]
 fn later_keys_that_ask_for_nothing_are_accepted() {
     let off = "
-network: { firewall: none, interface: { manage: false, name: nodelocaldns }, failOpen: { enabled: false } }
 cache: { serveStale: { enabled: false }, prefetch: { enabled: False }, persist: ~ }
 kubernetes: { searchShield: false }
 metrics: { corednsNames: false }
@@ -309,9 +317,9 @@ log: { queries: { sample: 0 } }
     assert_eq!(good(off), Config::default());
     assert_eq!(good("network:\nlisten:\nzones: ~\n"), Config::default());
     assert_eq!(
-        complaints("network: none\nlog: {queries: {sample: 1}}"),
+        complaints("admin: /run/x\nlog: {queries: {sample: 1}}"),
         [
-            "f:1:1: network: not supported yet; leave it out",
+            "f:1:1: admin: not supported yet; leave it out",
             "f:2:7: log.queries: not supported yet; leave it out or write \"sample: 0\""
         ]
     );
@@ -327,6 +335,10 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
     }
     let config = Config::default();
     assert_eq!(config.listen.addresses, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.network.interface, Some(Interface { name: "nodelocaldns".into(), kind: InterfaceKind::Auto }));
+    assert_eq!(config.network.firewall, Firewall::Auto);
+    let endpoint = config.network.fail_open.unwrap().to_string();
+    assert_eq!(endpoint, "kube-dns-endpoints.kube-system.svc.cluster.local:53");
     assert_eq!((config.listen.port, config.listen.workers, config.cache.max_bytes), (53, Workers::Auto, 64 << 20));
     assert_eq!(config.zones[0].names, ["cluster.local", "in-addr.arpa", "ip6.arpa"]);
     assert_eq!(config.zones[0].forward.to, [Target::KubeDns { port: 53 }]);

@@ -1,5 +1,5 @@
 //! The values that YAML has no type for, written as text: here sizes, durations and worker counts; in `address.rs`
-//! domain names, addresses and upstreams.
+//! domain names, addresses and upstreams, in `network.rs` endpoints and interfaces' names.
 //!
 //! Each is a [`Form`]: a name in the JSON schema, and a way to read it whose error says what would be right.
 //! No range is checked here: what `30d` means does not depend on the key it stands under.
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::config::address::{Name, Target};
 use crate::config::limits;
+use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::problem::quoted;
 
 /// A kind of text: its name in the schema and whether a bare number is one too.
@@ -72,6 +73,8 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), String> {
         Workers::FORMAT => try_as::<Workers>(text),
         Name::FORMAT => try_as::<Name>(text),
         Target::FORMAT => try_as::<Target>(text),
+        Endpoint::FORMAT => try_as::<Endpoint>(text),
+        InterfaceName::FORMAT => try_as::<InterfaceName>(text),
         <IpAddr as Form>::FORMAT => try_as::<IpAddr>(text),
         <SocketAddr as Form>::FORMAT => try_as::<SocketAddr>(text),
         <IpNet as Form>::FORMAT => try_as::<IpNet>(text),

@@ -4,6 +4,7 @@
 //! Serving the metrics over HTTP is the business of `admin`.
 
 pub mod cells;
+pub mod conntrack;
 pub mod holder;
 pub mod labels;
 pub mod limit;

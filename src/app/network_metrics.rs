@@ -1,0 +1,188 @@
+//! What the guardian says of the node's network, put on the metrics page and into readiness.
+//!
+//! A server without a guardian has none of this: nothing is made of the network then.
+
+use crate::admin::ready::Condition;
+use crate::guardian::control::State;
+use crate::observe::metrics::Metrics;
+use crate::observe::sink::FamilySink;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What others may take away.
+const REPAIRS: [&str; 4] = ["interface", "address", "rules", "fallback"];
+/// Why a server may have to be replaced.
+const RESTARTS: [&str; 5] = ["exit", "signal", "panic", "oom", "hang"];
+/// What node-cache counts under these names, and dashboards alert on.
+const SETUP_ERRORS: [&str; 5] = ["iptables", "iptables_lock", "interface_add", "interface_check", "configmap"];
+
+/// The last state that the guardian told, for scrapes and readiness.
+pub(super) struct Network {
+    state: Arc<Mutex<Option<State>>>,
+    condition: Condition,
+}
+
+impl Network {
+    /// Has every scrape of `metrics` read the state, and `condition` follow it.
+    pub(super) fn new(metrics: &Metrics, condition: Condition) -> Network {
+        let state = Arc::new(Mutex::new(None));
+        let read = Arc::clone(&state);
+        metrics.register(Box::new(move |sink| {
+            if let Some(state) = &*read.lock().unwrap_or_else(PoisonError::into_inner) {
+                report(sink, state);
+            }
+        }));
+        condition.set(false, "the guardian has not said yet");
+        Network { state, condition }
+    }
+
+    /// Takes over what the guardian says.
+    pub(super) fn set(&self, state: State) {
+        let (holds, reason) = verdict(&state);
+        self.condition.set(holds, reason);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+}
+
+/// Do queries come here as they should, and why (not)?
+fn verdict(state: &State) -> (bool, String) {
+    let interface = state.interface.is_none() || state.interface_up;
+    let holds = interface && (state.notrack || state.firewall == "none");
+    let reason = match &state.interface {
+        _ if !state.problem.is_empty() => state.problem.clone(),
+        Some((name, _)) if !interface => format!("interface {name} is not up with all its addresses"),
+        _ if !holds => "packets do not skip connection tracking yet".to_owned(),
+        Some((name, kind)) => format!("{name} ({kind}), firewall {}", state.firewall),
+        None => format!("interface not managed, firewall {}", state.firewall),
+    };
+    (holds, reason)
+}
+
+fn report(sink: &mut FamilySink, state: &State) {
+    let truth = |holds: bool| f64::from(u8::from(holds));
+    if let Some((interface, kind)) = &state.interface {
+        let help = "Is the interface there with all its addresses? 1 or 0.";
+        let labels = [("interface", &**interface), ("kind", &**kind)];
+        sink.gauge("nodens_interface_up", help, &labels, truth(state.interface_up));
+    }
+    let help = "Do packets for us skip connection tracking? 1 or 0.";
+    sink.gauge("nodens_notrack_active", help, &[("firewall", &state.firewall)], truth(state.notrack));
+    let v4 = state.endpoints.iter().filter(|endpoint| endpoint.is_ipv4()).count();
+    for (family, n) in [("1", v4), ("2", state.endpoints.len() - v4)] {
+        let help = "Servers that answer when nodens does not.";
+        sink.gauge("nodens_failopen_endpoints", help, &[("family", family)], n as f64);
+    }
+    for chain in &state.dropping {
+        let help = "Filter chains of others whose policy drops untracked packets; 1 for each.";
+        sink.gauge("nodens_network_filter_drops", help, &[("chain", chain)], 1.0);
+    }
+    let help = "What others had removed from the network and was put back.";
+    counts(sink, "nodens_network_repairs_total", help, "what", &REPAIRS, &state.repairs);
+    let help = "Servers that the guardian had to replace.";
+    counts(sink, "nodens_server_restarts_total", help, "reason", &RESTARTS, &state.restarts);
+    let help = "Failures while setting up the network, by node-cache's names.";
+    let name = "coredns_nodecache_setup_errors_total";
+    counts(sink, name, help, "errortype", &SETUP_ERRORS, &state.setup_errors);
+}
+
+/// One counter for each of `known`, at 0 if need be, and for whatever else was counted.
+fn counts(
+    sink: &mut FamilySink,
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    known: &[&str],
+    counted: &BTreeMap<String, u64>,
+) {
+    // Samples of the same labels are added up.
+    let zeros = known.iter().map(|&value| (value, 0));
+    for (value, n) in zeros.chain(counted.iter().map(|(value, &n)| (&**value, n))) {
+        sink.counter(name, help, &[(label, value)], n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::ready::Readiness;
+    use crate::sys::clock::Clock;
+
+    fn good() -> State {
+        State {
+            interface: Some(("nodelocaldns".to_owned(), "tun".to_owned())),
+            interface_up: true,
+            firewall: "nftables".to_owned(),
+            notrack: true,
+            endpoints: ["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"].map(|a| a.parse().unwrap()).to_vec(),
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn readiness_asks_for_the_interface_and_for_rules_where_they_are_wanted() {
+        let told = |change: fn(&mut State)| {
+            let mut state = good();
+            change(&mut state);
+            verdict(&state)
+        };
+        let is = |holds: bool, reason: &str| (holds, reason.to_owned());
+        assert_eq!(told(|_| ()), is(true, "nodelocaldns (tun), firewall nftables"));
+        assert_eq!(told(|s| s.notrack = false), is(false, "packets do not skip connection tracking yet"));
+        let down = is(false, "interface nodelocaldns is not up with all its addresses");
+        assert_eq!(told(|s| s.interface_up = false), down);
+        let none = |s: &mut State| (s.notrack, s.firewall) = (false, "none".to_owned());
+        let mut state = good();
+        none(&mut state);
+        assert_eq!(verdict(&state), is(true, "nodelocaldns (tun), firewall none"));
+        state.interface_up = false;
+        assert_eq!(verdict(&state), down);
+        state.interface = None;
+        assert_eq!(verdict(&state), is(true, "interface not managed, firewall none"));
+        let problem = told(|s| (s.notrack, s.problem) = (false, "cannot write rules: denied".to_owned()));
+        assert_eq!(problem, is(false, "cannot write rules: denied"));
+        let odd = told(|s| s.problem = "a filter chain drops".to_owned());
+        assert_eq!(odd, is(true, "a filter chain drops"), "odd, but it works");
+    }
+
+    #[tokio::test]
+    async fn the_condition_and_the_page_follow_the_state() {
+        let (readiness, metrics) = (Readiness::new(Clock::System), Metrics::new());
+        let network = Network::new(&metrics, readiness.register("network"));
+        assert!(!readiness.report().await.ready());
+        assert!(!metrics.gather().contains("nodens_notrack_active"));
+        let mut state = good();
+        state.dropping = vec!["ip filter INPUT".to_owned()];
+        state.repairs = [("rules".to_owned(), 3)].into();
+        state.restarts = [("hang".to_owned(), 1)].into();
+        state.setup_errors = [("iptables_lock".to_owned(), 2)].into();
+        network.set(state);
+        assert!(readiness.report().await.ready());
+        let page = metrics.gather();
+        for line in [
+            "nodens_interface_up{interface=\"nodelocaldns\",kind=\"tun\"} 1",
+            "nodens_notrack_active{firewall=\"nftables\"} 1",
+            "nodens_failopen_endpoints{family=\"1\"} 2",
+            "nodens_failopen_endpoints{family=\"2\"} 1",
+            "nodens_network_filter_drops{chain=\"ip filter INPUT\"} 1",
+            "nodens_network_repairs_total{what=\"address\"} 0",
+            "nodens_network_repairs_total{what=\"fallback\"} 0",
+            "nodens_network_repairs_total{what=\"interface\"} 0",
+            "nodens_network_repairs_total{what=\"rules\"} 3",
+            "nodens_server_restarts_total{reason=\"exit\"} 0",
+            "nodens_server_restarts_total{reason=\"hang\"} 1",
+            "nodens_server_restarts_total{reason=\"oom\"} 0",
+            "nodens_server_restarts_total{reason=\"panic\"} 0",
+            "nodens_server_restarts_total{reason=\"signal\"} 0",
+            "coredns_nodecache_setup_errors_total{errortype=\"configmap\"} 0",
+            "coredns_nodecache_setup_errors_total{errortype=\"interface_add\"} 0",
+            "coredns_nodecache_setup_errors_total{errortype=\"interface_check\"} 0",
+            "coredns_nodecache_setup_errors_total{errortype=\"iptables\"} 0",
+            "coredns_nodecache_setup_errors_total{errortype=\"iptables_lock\"} 2",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+        }
+        network.set(State { notrack: false, ..good() });
+        assert!(!readiness.report().await.ready());
+        assert!(metrics.gather().contains("nodens_notrack_active{firewall=\"nftables\"} 0"));
+    }
+}
