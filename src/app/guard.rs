@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 
 /// Guards servers that `arguments` start, until told to stop.
 pub(super) fn run(options: &Options, arguments: Vec<OsString>) -> Result<(), Error> {
@@ -22,7 +23,8 @@ pub(super) fn run(options: &Options, arguments: Vec<OsString>) -> Result<(), Err
     let signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]).map_err(system("signals"))?;
     let log = start_log(config)?;
     raise_descriptors(config);
-    let text = memfd_create("nodens configuration", MemfdFlags::CLOEXEC).map_err(|e| system("a memory file")(e.into()))?;
+    let text =
+        memfd_create("nodens configuration", MemfdFlags::CLOEXEC).map_err(|e| system("a memory file")(e.into()))?;
     let job = Job { plan: plan(config), arguments, text: File::from(text) };
     let result = guardian::run(job, signals, |skipped| bind(config, skipped));
     if let Err(error) = &result {
@@ -36,7 +38,9 @@ fn bind(config: &Config, skipped: &[IpAddr]) -> Result<Bound, Error> {
     let sockets = Sockets::bind(config, skipped)?;
     let addresses = config.listen.addresses.iter().filter(|ip| !skipped.contains(ip));
     let listeners = addresses.map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
-    Ok(Bound { sockets: sockets.into_descriptors(), listeners })
+    let Sockets { udp, tcp, metrics, health } = sockets;
+    let listening = tcp.into_iter().chain(metrics).chain(health).map(OwnedFd::from);
+    Ok(Bound { sockets: udp.into_iter().map(OwnedFd::from).chain(listening).collect(), listeners })
 }
 
 /// The part of the configuration that the guardian sees to.

@@ -4,6 +4,7 @@
 //! sockets leave their groups with their queues read out, then what is in flight is answered.
 
 mod endpoints;
+mod guard;
 mod metrics;
 mod network_metrics;
 mod reload;
@@ -25,6 +26,7 @@ use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use ipnet::{IpNet, Ipv4Net};
 use sockets::Sockets;
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -82,6 +84,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// The network cannot be made ours.
+    #[error(transparent)]
+    Guardian(#[from] crate::guardian::Error),
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] log::Error),
@@ -90,6 +95,15 @@ pub enum Error {
 /// Makes an [`Error::System`].
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
+}
+
+/// Serves until told to stop: as guardian and server where something is to be made of the host's network, else as one
+/// process. `arguments` start a server.
+///
+/// # Errors
+/// When it cannot start.
+pub fn serve(options: Options, arguments: Vec<OsString>) -> Result<(), Error> {
+    if options.config.network_is_on() { guard::run(&options, arguments) } else { run(options) }
 }
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.

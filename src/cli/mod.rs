@@ -5,10 +5,12 @@
 
 pub mod address;
 pub mod check;
+pub mod cleanup;
 pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod man;
+pub mod network;
 pub mod output;
 pub mod query;
 pub mod serve;
@@ -38,6 +40,10 @@ pub enum Command {
     Check(check::Args),
     /// Ask a server and explain the answer.
     Query(query::Args),
+    /// About the network of this host.
+    Network(network::Args),
+    /// Remove what nodens and node-cache have left behind on this host.
+    Cleanup(cleanup::Args),
     /// About the configuration file.
     Config(config::Args),
     /// Print a completion script for a shell.
@@ -107,6 +113,8 @@ impl Command {
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
             Command::Query(args) => query::run(args),
+            Command::Network(args) => network::run(args),
+            Command::Cleanup(args) => cleanup::run(args),
             Command::Config(args) => config::run(args),
             Command::Completions(args) => completions::run(args, Cli::command()),
             Command::Man(args) => man::run(args, Cli::command()),

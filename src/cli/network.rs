@@ -8,7 +8,6 @@ use crate::network::survey::{self, Survey};
 use crate::observe::conntrack::{self, Conntrack};
 use serde_json::{Value, json};
 use std::fmt::{Display, Write};
-use std::net::IpAddr;
 
 /// Arguments of `network`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +55,7 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
 struct View {
     instances: Vec<Other>,
     survey: Survey,
-    conntrack: Option<Conntrack>,
+    conntrack: Conntrack,
 }
 
 impl View {
@@ -88,8 +87,9 @@ impl View {
         for chain in dropping {
             row("filter", &style.yellow(&format!("the policy of {chain} drops untracked packets")));
         }
-        if let Some(Conntrack { entries, limit, insert_failed }) = self.conntrack {
-            row("conntrack", &format!("{entries} of {limit} entries, {insert_failed} could not be inserted"));
+        if let Conntrack { entries: Some(entries), limit: Some(limit), insert_failed } = self.conntrack {
+            let failed = insert_failed.map_or_else(String::new, |n| format!(", {n} could not be entered"));
+            row("conntrack", &format!("{entries} of {limit} entries{failed}"));
         }
         for error in unseen {
             row("unseen", &style.red(error));
@@ -100,6 +100,7 @@ impl View {
     fn json(&self) -> Value {
         let Survey { links, tables, fallback, iptables, node_cache, dropping, unseen } = &self.survey;
         let link = |link: &crate::network::link::Found| json!({ "name": link.name, "kind": link.kind, "up": link.up, "addresses": link.addresses });
+        let conntrack = self.conntrack;
         json!({
             "instances": self.instances.iter()
                 .map(|i| json!({ "generation": i.generation, "stage": i.stage.name() })).collect::<Vec<_>>(),
@@ -109,7 +110,7 @@ impl View {
             "iptablesRules": iptables,
             "nodeCacheRules": node_cache,
             "droppingFilters": dropping,
-            "conntrack": self.conntrack.map(|c| json!({ "entries": c.entries, "limit": c.limit, "insertFailed": c.insert_failed })),
+            "conntrack": json!({ "entries": conntrack.entries, "limit": conntrack.limit, "insertFailed": conntrack.insert_failed }),
             "unseen": unseen,
         })
     }
@@ -126,10 +127,14 @@ mod tests {
 
     #[test]
     fn what_there_is_is_shown_and_nothing_else() {
-        let none = View { instances: Vec::new(), survey: Survey::default(), conntrack: None };
+        let none = View {
+            instances: Vec::new(),
+            survey: Survey::default(),
+            conntrack: Conntrack { entries: None, limit: None, insert_failed: None },
+        };
         assert_eq!(none.text(Style::PLAIN), "nothing of nodens on this host\n");
         assert_eq!(none.json()["fallback"], Value::Null);
-        let address: IpAddr = "169.254.20.10".parse().unwrap();
+        let address: std::net::IpAddr = "169.254.20.10".parse().unwrap();
         let link = Found { name: "nodelocaldns".into(), kind: "tun".into(), up: true, addresses: vec![address] };
         let survey = Survey {
             links: vec![link],

@@ -29,6 +29,6 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
     for warning in &loaded.warnings.0 {
         output::warn(&warning.to_string());
     }
-    app::run(app::Options::from((loaded, overrides)))?;
+    app::serve(app::Options::from((loaded, overrides)), std::env::args_os().skip(1).collect())?;
     Ok(Outcome::Success)
 }

@@ -11,18 +11,39 @@ const STATISTICS: &str = "/proc/net/stat/nf_conntrack";
 const ENTRIES: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 const LIMIT: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
+/// What the kernel tells; `None` what it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Connections that are tracked.
+    pub entries: Option<u64>,
+    /// Most that may be.
+    pub limit: Option<u64>,
+    /// Packets lost because their connection could not be entered.
+    pub insert_failed: Option<u64>,
+}
+
+/// How things stand in this network namespace.
+pub fn read() -> Conntrack {
+    let read = |path: &str| fs::read_to_string(path).ok();
+    let number = |path: &str| read(path)?.trim().parse().ok();
+    Conntrack {
+        entries: number(ENTRIES),
+        limit: number(LIMIT),
+        insert_failed: read(STATISTICS).and_then(|text| sum_of(&text, "insert_failed")),
+    }
+}
+
 /// Adds what the kernel tells, if it does.
 pub fn report(sink: &mut FamilySink) {
-    let read = |path: &str| fs::read_to_string(path).ok();
-    if let Some(n) = read(STATISTICS).and_then(|text| sum_of(&text, "insert_failed")) {
+    let Conntrack { entries, limit, insert_failed } = read();
+    if let Some(n) = insert_failed {
         let help = "Packets lost because their connection could not be entered, most of them to a race.";
         sink.counter("nodens_conntrack_insert_failed", help, &[], n);
     }
-    let number = |path: &str| read(path)?.trim().parse::<u64>().ok();
-    if let Some(n) = number(ENTRIES) {
+    if let Some(n) = entries {
         sink.gauge("nodens_conntrack_entries", "Connections that the kernel tracks.", &[], n as f64);
     }
-    if let Some(n) = number(LIMIT) {
+    if let Some(n) = limit {
         sink.gauge("nodens_conntrack_limit", "Most connections that the kernel tracks.", &[], n as f64);
     }
 }
