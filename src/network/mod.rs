@@ -4,9 +4,16 @@
 //! Nothing here knows DNS, upstreams or the server; the guardian calls it and no one else holds CAP_NET_ADMIN. All of it
 //! blocks, for less than a millisecond each, but for [`iptables`], which runs a command.
 
+pub mod iptables;
 pub mod netlink;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Where the guardian asks from, so that rules can tell its probes from everybody's queries.
+pub const PROBE_V4: Ipv4Addr = Ipv4Addr::new(127, 116, 20, 10);
+
+/// The same for IPv6, which has but one loopback address.
+pub const PROBE_V6: Ipv6Addr = Ipv6Addr::LOCALHOST;
 
 /// What is to be made of the host's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +30,17 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Is there to be a standing fallback?
     pub fail_open: bool,
+}
+
+/// Which packets rules are about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The addresses that are ours.
+    pub addresses: Vec<IpAddr>,
+    /// The DNS port on them, UDP and TCP.
+    pub port: u16,
+    /// Where probes ask over HTTP.
+    pub health: Option<SocketAddr>,
 }
 
 /// The interface that holds the addresses.
