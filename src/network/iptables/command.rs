@@ -120,11 +120,7 @@ impl Tool {
         for table in tables.iter().filter(|table| self.backend == Backend::Nft || legacy_has(table, self.is_v6())) {
             text += &run(&program, &["-t", table], "", patience)?;
         }
-        let saved = Saved::parse(&text);
-        match saved.unreadable.first() {
-            Some(table) => Err(Error::Unreadable { program, table: table.clone() }),
-            None => Ok(saved),
-        }
+        Ok(Saved::parse(&text))
     }
 
     /// Makes `edits`: all or, in each table, none of them.

@@ -3,7 +3,7 @@
 //!
 //! Every change reads what there is, writes only what differs, and does so in one `iptables-restore --noflush` per
 //! family: repeated starts leave nothing twice, and two instances for one address share their rules. Nothing is cached
-//! here; what the rules are is said in [`rules`], how they are read in [`saved`].
+//! here; what the rules are is said in `rules`, how they are read in `saved`.
 //!
 //! Unlike our nftables table these rules outlive us. What makes them harmless then is a [`Guard`].
 
@@ -20,14 +20,14 @@ pub use rules::Guard;
 use super::Match;
 use command::{Tool, sixth};
 use rules::Edit;
-use saved::Saved;
+use saved::{Rule, Saved};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How long the xtables lock is waited for, as node-cache does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The tables that we or node-cache write to; that which brings queries to us first.
+/// The tables that we write to; that which brings queries to us first.
 const ALL: [&str; 3] = ["raw", "filter", "nat"];
 
 /// How often a change is tried when the rules change between reading and writing.
@@ -163,7 +163,7 @@ impl Iptables {
         let mut endpoints = Vec::new();
         for tool in self.present() {
             let saved = self.read(tool, &["nat"])?;
-            endpoints.extend(saved.rules.iter().filter(|rule| rule.is_ours()).filter_map(|rule| rule.destination()));
+            endpoints.extend(saved.rules.iter().filter(|rule| rule.is_ours()).filter_map(Rule::destination));
         }
         endpoints.sort_unstable();
         endpoints.dedup();
@@ -188,7 +188,7 @@ impl Iptables {
     /// # Errors
     /// Why something may be left.
     pub fn remove_ours(&self, dry_run: bool) -> Result<Vec<String>, Error> {
-        self.remove(dry_run, rules::ours)
+        self.remove(dry_run, &ALL, rules::ours)
     }
 
     /// Removes the rules of node-cache in the same way: they would keep queries of all from kube-dns when nobody serves
@@ -197,10 +197,11 @@ impl Iptables {
     /// # Errors
     /// Why something may be left.
     pub fn remove_node_cache(&self, dry_run: bool) -> Result<Vec<String>, Error> {
-        self.remove(dry_run, |saved| rules::removal(saved, saved::Rule::is_node_caches))
+        self.remove(dry_run, &["raw", "filter"], |saved| rules::removal(saved, Rule::is_node_caches))
     }
 
-    /// The chains whose policy drops untracked packets that no rule accepts, such as `ip filter INPUT`.
+    /// The chains whose policy drops untracked packets that no rule accepts, such as `ip filter INPUT`. Those
+    /// of a table that iptables cannot show are not among them: nothing could be written there either.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -208,7 +209,7 @@ impl Iptables {
         let mut found = Vec::new();
         for tool in self.everywhere() {
             let family = if tool.is_v6() { "ip6" } else { "ip" };
-            for (table, chain, policy) in self.read(&tool, &["filter"])?.chains {
+            for (table, chain, policy) in tool.save(&["filter"], self.patience)?.chains {
                 let name = format!("{family} {table} {chain}");
                 if policy == "DROP" && chain != "FORWARD" && !found.contains(&name) {
                     found.push(name);
@@ -218,11 +219,11 @@ impl Iptables {
         Ok(found)
     }
 
-    fn remove(&self, dry_run: bool, plan: impl Fn(&Saved) -> Vec<Edit>) -> Result<Vec<String>, Error> {
+    fn remove(&self, dry_run: bool, tables: &[&str], plan: impl Fn(&Saved) -> Vec<Edit>) -> Result<Vec<String>, Error> {
         let (mut commands, mut result) = (Vec::new(), Ok(false));
         for tool in self.everywhere() {
             let mut planned = Vec::new();
-            let changed = self.change(&tool, &ALL, |saved| {
+            let changed = self.change(&tool, tables, |saved| {
                 let edits = plan(saved);
                 planned =
                     edits.iter().map(|edit| format!("{} -t {} {}", tool.program, edit.table, edit.command)).collect();
@@ -251,24 +252,29 @@ impl Iptables {
         changed
     }
 
-    /// Reads `tables` and writes what `plan` makes of them, again when somebody else has changed them meanwhile.
+    /// Reads `tables` and writes what `plan` makes of them, again when somebody else has changed them meanwhile. A table
+    /// that cannot be read is left alone, does not keep the others from being written, and is an error in the end.
     fn change(&self, tool: &Tool, tables: &[&str], mut plan: impl FnMut(&Saved) -> Vec<Edit>) -> Result<bool, Error> {
         let mut tries = TRIES;
         loop {
-            let edits = plan(&self.read(tool, tables)?);
+            let saved = tool.save(tables, self.patience)?;
+            let mut edits = plan(&saved);
+            edits.retain(|edit| !saved.unreadable.contains(&edit.table));
             if edits.is_empty() {
-                return Ok(false);
+                return readable(tool, &saved).map(|()| false);
             }
             tries -= 1;
             match tool.restore(&edits, self.patience) {
+                Ok(()) => return readable(tool, &saved).map(|()| true),
                 Err(Error::Failed { .. }) if tries > 0 => {}
-                done => return done.map(|()| true),
+                Err(error) => return Err(error),
             }
         }
     }
 
     fn read(&self, tool: &Tool, tables: &[&str]) -> Result<Saved, Error> {
-        tool.save(tables, self.patience)
+        let saved = tool.save(tables, self.patience)?;
+        readable(tool, &saved).map(|()| saved)
     }
 
     /// The programs of those families that there are.
@@ -279,8 +285,16 @@ impl Iptables {
     /// The programs of both families and of both backends: rules that the other backend wrote are as much in force.
     fn everywhere(&self) -> Vec<Tool> {
         // The other one is used only if it is there and the kernel has a use for it.
-        let other = |tool: &Tool| Some(tool.other()).filter(|other| self.read(other, &ALL).is_ok());
+        let other = |tool: &Tool| Some(tool.other()).filter(|other| other.save(&ALL, self.patience).is_ok());
         self.present().flat_map(|tool| [Some(tool.clone()), other(tool)]).flatten().collect()
+    }
+}
+
+/// An error for the first table that iptables could not show.
+fn readable(tool: &Tool, saved: &Saved) -> Result<(), Error> {
+    match saved.unreadable.first() {
+        Some(table) => Err(Error::Unreadable { program: tool.program.clone(), table: table.clone() }),
+        None => Ok(()),
     }
 }
 

@@ -9,6 +9,9 @@ use super::saved::{Rule, Saved};
 use crate::network::{Match, PROBE_V4, PROBE_V6};
 use std::net::{IpAddr, SocketAddr};
 
+/// What all our comments begin with, those of other versions too.
+pub(super) const OURS: &str = "nodens:";
+
 /// The comment of rules that keep packets out of connection tracking.
 pub(super) const SKIP: &str = "nodens: skip conntrack";
 

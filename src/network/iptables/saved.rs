@@ -3,7 +3,7 @@
 //! Rules are told to be the same by what they say, not by how a version of iptables spells it (`-j CT --notrack` or
 //! `-j NOTRACK`, with or without `-m udp`, probabilities rounded). A rule is removed in its own spelling, though.
 
-use super::rules::{ALLOW, CHAIN, FAIL_OPEN, NODE_CACHE, SKIP};
+use super::rules::{CHAIN, NODE_CACHE, OURS};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -58,13 +58,18 @@ impl Rule {
 
     /// Did we write it?
     pub(super) fn is_ours(&self) -> bool {
-        let commented = self.value("--comment").is_some_and(|comment| [SKIP, ALLOW, FAIL_OPEN].contains(&&*comment));
-        commented || self.chain == CHAIN || self.value("-j").is_some_and(|target| target == CHAIN)
+        let leads = || self.text.contains(CHAIN) && self.value("-j").is_some_and(|target| target == CHAIN);
+        self.chain == CHAIN || self.has_comment(OURS) || leads()
     }
 
     /// Did node-cache write it?
     pub(super) fn is_node_caches(&self) -> bool {
-        self.value("--comment").is_some_and(|comment| comment.starts_with(NODE_CACHE))
+        self.has_comment(NODE_CACHE)
+    }
+
+    fn has_comment(&self, start: &str) -> bool {
+        // kube-proxy may have written tens of thousands of rules, which are not to be taken apart for nothing.
+        self.text.contains(start) && self.value("--comment").is_some_and(|comment| comment.starts_with(start))
     }
 
     /// Where it sends packets instead.

@@ -306,3 +306,21 @@ fn what_is_refused_for_good_is_said() {
     let error = with(&directory).unwrap().accept(&link_local()).unwrap_err();
     assert!(error.to_string().ends_with("/iptables-restore failed: first; second"), "{error}");
 }
+
+#[test]
+fn a_change_is_one_restore_for_each_family() {
+    let count = "[ $1 = --version ] || { echo \"${0##*/}\" >> ${0%/*}/restores; cat >/dev/null; }";
+    let directory = programs(&[
+        ("iptables", NFT),
+        ("iptables-save", NFT),
+        ("iptables-restore", count),
+        ("ip6tables", NFT),
+        ("ip6tables-save", NFT),
+        ("ip6tables-restore", count),
+    ]);
+    let iptables = with(&directory).unwrap();
+    let dual = Match { addresses: [link_local().addresses, sixth().addresses].concat(), ..link_local() };
+    assert!(iptables.keep(&dual).unwrap() && iptables.capture(&dual, Guard::Local).unwrap());
+    let restores = std::fs::read_to_string(directory.path().join("restores")).unwrap();
+    assert_eq!(restores, "iptables-restore\nip6tables-restore\n".repeat(2));
+}
