@@ -12,14 +12,15 @@ use super::front::Front;
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::DropReason;
 use crate::sys::clock::Moment;
+use crate::sys::steer;
 use arc_swap::ArcSwap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::task::{JoinSet, unconstrained};
+use tokio::time::{Instant, timeout_at};
 
 /// How long a connection may ask nothing, by how full the house is: Unbound's rule of 50, 35 and 20 % free places.
 const IDLE: [Duration; 4] =
@@ -27,6 +28,9 @@ const IDLE: [Duration; 4] =
 
 /// How long accepting rests when the process or the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long connections still come whose handshake had begun when the next ones were led away.
+const STRAGGLERS: Duration = Duration::from_millis(50);
 
 /// How full the house is: an index into [`IDLE`].
 fn pressure(held: usize, total: usize) -> usize {
@@ -94,12 +98,23 @@ impl House {
                 _ = closing.changed() => {}
             }
         }
-        // Connections that stand in the queue have been accepted by the kernel: they get their answers, too.
-        while let Some(Ok((stream, peer))) = poll_once(listener.accept()).await {
+        // Connections that stand in the queue have been accepted by the kernel: they get their answers, too. Those to
+        // come go to the instance that takes our place, if there is one; a few may be between the two.
+        let last = Instant::now() + if self.lead_away(&listener) { STRAGGLERS } else { Duration::ZERO };
+        // Without tokio's budget, which would end this as if the queue were empty.
+        while let Ok(Ok((stream, peer))) = timeout_at(last, unconstrained(listener.accept())).await {
             self.admit(stream, peer.ip(), &mut tasks);
         }
         drop(listener);
         while tasks.join_next().await.is_some() {}
+    }
+
+    /// Has new connections go to another process with the same address. Is there one?
+    fn lead_away(&self, listener: &TcpListener) -> bool {
+        steer::lead_away(listener).unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot lead TCP connections to another instance");
+            false
+        })
     }
 
     fn admit(self: &Arc<Self>, stream: TcpStream, client: std::net::IpAddr, tasks: &mut JoinSet<()>) {
@@ -136,11 +151,6 @@ impl House {
         tokio::time::sleep(REST).await;
         self.measure();
     }
-}
-
-/// The result of a future that is ready now.
-async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout_at(Instant::now(), future).await.ok()
 }
 
 #[cfg(test)]

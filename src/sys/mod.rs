@@ -3,8 +3,9 @@
 pub mod clock;
 pub mod confine;
 pub mod mmsg;
-pub mod seccomp;
+mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod steer;
 pub mod tun;

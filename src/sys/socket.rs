@@ -4,7 +4,7 @@
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Room that is asked for datagrams on their way in and out, in octets; the kernel may grant less
@@ -33,11 +33,27 @@ pub fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
 ///
 /// # Errors
 /// What the kernel says to `socket`, `setsockopt`, `bind` or `listen`.
-pub fn tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = stream(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    listening(socket, address)
+}
+
+/// The same, but that `[::]` takes IPv4 as well where the host has it so: what HTTP is served on.
+///
+/// # Errors
+/// As for [`tcp`].
+pub fn http(address: SocketAddr) -> io::Result<TcpListener> {
+    listening(stream(address)?, address)
+}
+
+fn stream(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+}
+
+fn listening(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
