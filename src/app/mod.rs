@@ -4,11 +4,13 @@
 //! sockets leave their groups with their queues read out, then what is in flight is answered.
 
 mod endpoints;
+pub mod last_good;
 mod metrics;
 mod network_metrics;
 mod reload;
 mod side;
 pub mod sockets;
+pub mod supervised;
 mod upstreams;
 
 use crate::admin::ready::Readiness;
@@ -24,6 +26,7 @@ use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use ipnet::{IpNet, Ipv4Net};
+use last_good::LastGood;
 use sockets::Sockets;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -56,12 +59,14 @@ pub struct Options {
     pub fingerprint: u64,
     /// What the command line puts over the file, at each reload as well.
     pub overrides: Overrides,
+    /// Where an accepted configuration is kept for the next server, if a guardian will start one.
+    pub last_good: Option<Arc<LastGood>>,
 }
 
 impl From<(config::Loaded, Overrides)> for Options {
     fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
         let config::Loaded { config, source, fingerprint, .. } = loaded;
-        Options { config, source, fingerprint, overrides }
+        Options { config, source, fingerprint, overrides, last_good: None }
     }
 }
 
@@ -85,6 +90,12 @@ pub enum Error {
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// Neither the file nor what was kept of it can be used.
+    #[error(transparent)]
+    Config(#[from] config::Problems),
+    /// The process that started this server has ended.
+    #[error("the guardian is gone: its sockets are of no use without it")]
+    Orphaned,
 }
 
 /// Makes an [`Error::System`].
@@ -103,12 +114,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
     raise_descriptors(&options.config);
     abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Rounds long enough that one look at the sockets finds several replies.
-        .event_interval(ROUND)
-        .build()
-        .map_err(system("the runtime"))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
@@ -132,6 +138,13 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Threads that still wait in the kernel hold nothing that matters any more.
     runtime.shutdown_background();
     result
+}
+
+/// The runtime of all look-ups.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // Rounds long enough that one look at the sockets finds several replies.
+    builder.enable_all().event_interval(ROUND).build().map_err(system("the runtime"))
 }
 
 /// Has a panic, once it is logged, end the process whatever the profile: without the thread or task that it ended, the
@@ -189,6 +202,7 @@ struct Parts {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     log: Option<log::Log>,
+    last_good: Option<Arc<LastGood>>,
 }
 
 /// Starts the daemon behind `sockets` on the current runtime.
@@ -231,7 +245,8 @@ pub async fn start(options: Options, sockets: Sockets, log: Option<log::Log>) ->
             tracing::error!(%error, "cannot serve HTTP");
         }));
     }
-    let parts = Arc::new(Parts { config: Mutex::new(options.config), front, house, upstreams, metrics, log });
+    let (config, last_good) = (Mutex::new(options.config), options.last_good);
+    let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good });
     if let Some(source) = options.source {
         let (parts, overrides) = (Arc::clone(&parts), options.overrides);
         // From here on a SIGHUP ends nothing any more.
