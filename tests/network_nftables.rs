@@ -6,7 +6,8 @@ mod support;
 
 use netns::{Other, isolated, run};
 use nodens::network::netlink::{Events, Netlink};
-use nodens::network::nftables::{self, Error, Live, Match, PROBE_V4, PROBE_V6, inspect, standing};
+use nodens::network::nftables::{self, Error, Live, inspect, standing};
+use nodens::network::{Match, PROBE_V4, PROBE_V6};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use socket2::{Domain, Protocol, Socket, Type};

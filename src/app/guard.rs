@@ -4,34 +4,42 @@
 //! each server reads it anew.
 
 use super::sockets::Sockets;
-use super::{Error, Options, raise_descriptors, start_log, system};
-use crate::config::{self, Config};
+use super::{Error, last_good, raise_descriptors, start_log, system};
+use crate::config::{self, Config, Loaded, Overrides};
 use crate::guardian::{self, Bound, Job};
 use crate::network::{Firewall, Interface, Kind, Plan};
 use crate::sys::signal::Signals;
-use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-/// Guards servers that `arguments` start, until told to stop.
-pub(super) fn run(options: &Options, arguments: Vec<OsString>) -> Result<(), Error> {
-    let config = &options.config;
+/// Guards servers of this configuration until told to stop.
+pub(super) fn run(loaded: &Loaded, overrides: &Overrides) -> Result<(), Error> {
+    let config = &loaded.config;
     // Before the log's thread, which would hear them otherwise.
     let signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]).map_err(system("signals"))?;
     let log = start_log(config)?;
     raise_descriptors(config);
-    let text =
-        memfd_create("nodens configuration", MemfdFlags::CLOEXEC).map_err(|e| system("a memory file")(e.into()))?;
-    let job = Job { plan: plan(config), arguments, text: File::from(text) };
+    let text = last_good::create(&loaded.text).map_err(system("a memory file"))?;
+    let job = Job { plan: plan(config), arguments: arguments(loaded, overrides), text: File::from(text) };
     let result = guardian::run(job, signals, |skipped| bind(config, skipped));
-    if let Err(error) = &result {
-        tracing::error!(%error, "cannot guard");
-    }
     log.flush();
     result
+}
+
+/// The command line of a server. It names the file, so that one that was found where it is looked for is followed even
+/// by a server that could not read it at its start.
+fn arguments(loaded: &Loaded, overrides: &Overrides) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["serve".into()];
+    if let Some(source) = &loaded.source {
+        arguments.extend(["--config".into(), source.into()]);
+    }
+    for upstream in &overrides.upstream {
+        arguments.extend(["--upstream".into(), upstream.into()]);
+    }
+    arguments
 }
 
 fn bind(config: &Config, skipped: &[IpAddr]) -> Result<Bound, Error> {

@@ -5,11 +5,13 @@
 
 mod endpoints;
 mod guard;
+pub mod last_good;
 mod metrics;
 mod network_metrics;
 mod reload;
 mod side;
 pub mod sockets;
+pub mod supervised;
 mod upstreams;
 
 use crate::admin::ready::Readiness;
@@ -25,8 +27,8 @@ use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use ipnet::{IpNet, Ipv4Net};
+use last_good::LastGood;
 use sockets::Sockets;
-use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -58,12 +60,14 @@ pub struct Options {
     pub fingerprint: u64,
     /// What the command line puts over the file, at each reload as well.
     pub overrides: Overrides,
+    /// Where an accepted configuration is kept for the next server, if a guardian will start one.
+    pub last_good: Option<Arc<LastGood>>,
 }
 
 impl From<(config::Loaded, Overrides)> for Options {
     fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
         let config::Loaded { config, source, fingerprint, .. } = loaded;
-        Options { config, source, fingerprint, overrides }
+        Options { config, source, fingerprint, overrides, last_good: None }
     }
 }
 
@@ -90,6 +94,12 @@ pub enum Error {
     /// The log cannot be set up.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// Neither the file nor what was kept of it can be used.
+    #[error(transparent)]
+    Config(#[from] config::Problems),
+    /// The process that started this server has ended.
+    #[error("the guardian is gone: its sockets are of no use without it")]
+    Orphaned,
 }
 
 /// Makes an [`Error::System`].
@@ -98,12 +108,12 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// Serves until told to stop: as guardian and server where something is to be made of the host's network, else as one
-/// process. `arguments` start a server.
+/// process.
 ///
 /// # Errors
 /// When it cannot start.
-pub fn serve(options: Options, arguments: Vec<OsString>) -> Result<(), Error> {
-    if options.config.network_is_on() { guard::run(&options, arguments) } else { run(options) }
+pub fn serve(loaded: config::Loaded, overrides: Overrides) -> Result<(), Error> {
+    if loaded.config.network_is_on() { guard::run(&loaded, &overrides) } else { run((loaded, overrides).into()) }
 }
 
 /// Runs the daemon until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
@@ -117,12 +127,7 @@ pub fn run(options: Options) -> Result<(), Error> {
     let log = start_log(&options.config)?;
     raise_descriptors(&options.config);
     abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        // Rounds long enough that one look at the sockets finds several replies.
-        .event_interval(ROUND)
-        .build()
-        .map_err(system("the runtime"))?;
+    let runtime = runtime()?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
@@ -146,6 +151,13 @@ pub fn run(options: Options) -> Result<(), Error> {
     // Threads that still wait in the kernel hold nothing that matters any more.
     runtime.shutdown_background();
     result
+}
+
+/// The runtime of all look-ups.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    // Rounds long enough that one look at the sockets finds several replies.
+    builder.enable_all().event_interval(ROUND).build().map_err(system("the runtime"))
 }
 
 /// Has a panic, once it is logged, end the process whatever the profile: without the thread or task that it ended, the
@@ -203,6 +215,7 @@ struct Parts {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     log: Option<log::Log>,
+    last_good: Option<Arc<LastGood>>,
 }
 
 /// Starts the daemon behind `sockets` on the current runtime.
@@ -245,7 +258,8 @@ pub async fn start(options: Options, sockets: Sockets, log: Option<log::Log>) ->
             tracing::error!(%error, "cannot serve HTTP");
         }));
     }
-    let parts = Arc::new(Parts { config: Mutex::new(options.config), front, house, upstreams, metrics, log });
+    let (config, last_good) = (Mutex::new(options.config), options.last_good);
+    let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good });
     if let Some(source) = options.source {
         let (parts, overrides) = (Arc::clone(&parts), options.overrides);
         // From here on a SIGHUP ends nothing any more.

@@ -64,6 +64,9 @@ fn reload(parts: &Parts, name: &str, bytes: &[u8], overrides: &Overrides) {
             }
             tracing::info!(file = name, "the new configuration is in force");
             parts.metrics.reloaded(Reload::Loaded);
+            if let Some(last_good) = &parts.last_good {
+                last_good.keep(&loaded.text, &loaded.config);
+            }
             *parts.config.lock().unwrap_or_else(PoisonError::into_inner) = loaded.config;
         }
         Err(error) => {

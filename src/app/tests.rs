@@ -40,7 +40,7 @@ fn child() {
             panic!("out of luck");
         })
         .unwrap();
-    let options = Options { config, source: None, fingerprint: 0, overrides: Overrides::default() };
+    let options = Options { config, source: None, fingerprint: 0, overrides: Overrides::default(), last_good: None };
     run(options).unwrap();
 }
 

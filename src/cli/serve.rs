@@ -19,16 +19,23 @@ pub struct Args {
     /// Forward everything here, over TCP, instead of by the file's zones; may be repeated.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
     pub upstream: Vec<SocketAddr>,
+    /// Take so many descriptors from the guardian that started this process, instead of binding sockets.
+    #[arg(long, value_name = "N", hide = true)]
+    pub supervised: Option<usize>,
 }
 
 /// Runs the daemon; returns when it has been stopped.
 pub fn run(args: Args) -> Result<Outcome, Error> {
     let text = |addresses: Vec<SocketAddr>| addresses.iter().map(SocketAddr::to_string).collect();
     let overrides = config::Overrides { listen: text(args.listen), upstream: text(args.upstream) };
+    if let Some(count) = args.supervised {
+        app::supervised::run(count, args.config, overrides)?;
+        return Ok(Outcome::Success);
+    }
     let loaded = config::load(args.config.as_deref(), &overrides)?;
     for warning in &loaded.warnings.0 {
         output::warn(&warning.to_string());
     }
-    app::serve(app::Options::from((loaded, overrides)), std::env::args_os().skip(1).collect())?;
+    app::serve(loaded, overrides)?;
     Ok(Outcome::Success)
 }

@@ -3,7 +3,7 @@
 pub mod clock;
 pub mod confine;
 pub mod mmsg;
-mod seccomp;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

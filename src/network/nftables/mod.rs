@@ -11,9 +11,9 @@ pub mod live;
 pub mod standing;
 mod table;
 
-pub use super::Match;
 pub use live::Live;
 
+use super::Match;
 use super::netlink::{Events, Netlink};
 use expr::{PROTOCOLS, Rule, Side};
 use netlink_packet_netfilter::nftables::InetHookNumber;
