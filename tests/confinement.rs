@@ -14,7 +14,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -39,11 +39,10 @@ fn again() -> Option<Output> {
     Some(command.args(arguments(&name)).env(INSIDE, "1").output().unwrap())
 }
 
-/// Passes on what the process said, and that it went well.
+/// The process has gone well.
 fn check(output: &Output) {
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{:?}", output.status);
+    let said = [&*output.stdout, &*output.stderr].concat();
+    assert!(output.status.success(), "{:?}\n{}", output.status, String::from_utf8_lossy(&said));
 }
 
 /// Confines this thread and those it starts; the test's main thread, which waits, is said to be less confined.
@@ -227,9 +226,9 @@ fn descriptors_that_were_not_passed_are_not_taken() {
     if std::env::var_os(INSIDE).is_some() {
         // The number is in use, by this process itself.
         let own = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let message = format!("descriptor {} was not passed to this process", 4);
+        assert_eq!(own.as_raw_fd(), 4);
+        let message = "descriptor 4 was not passed to this process";
         assert_eq!(spawn::inherited(2).unwrap_err().to_string(), message);
-        drop(own);
         return;
     }
     let passed = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -171,7 +171,7 @@ mod tests {
 
     /// Empties all queues and makes 20 connections; how many each listener has got.
     fn connect(group: &[TcpListener]) -> Vec<u32> {
-        group.iter().for_each(|listener| empty(listener));
+        group.iter().for_each(empty);
         let address = group[0].local_addr().unwrap();
         for _ in 0..20 {
             TcpStream::connect_timeout(&address, LONG).unwrap();
