@@ -220,6 +220,7 @@ fn what_node_cache_has_left_behind_is_taken_over() {
         signal(nodens.pid(), "KILL");
         let _ = nodens.end(Duration::from_secs(5));
         let left = within(SOON, || all_are(&world.pods[0], &setup.targets(), "backend"));
-        assert!(left.is_some(), "{firewall}: a black hole:\n{}", world.rules());
+        let raw = || world.node.sh("iptables-save -t raw; ip -o addr show");
+        assert!(left.is_some(), "{firewall}: a black hole:\n{}", raw());
     }
 }

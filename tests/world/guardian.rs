@@ -25,8 +25,6 @@ pub struct Setup {
     pub upstream: &'static str,
     /// The program; the tests that replace it run a copy.
     pub program: PathBuf,
-    /// The `cgroup.procs` of a cgroup to start it in.
-    pub cgroup: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -36,7 +34,6 @@ impl Default for Setup {
             firewall: "nftables",
             upstream: UPSTREAM[0],
             program: PathBuf::from(NODENS),
-            cgroup: None,
         }
     }
 }
@@ -64,14 +61,16 @@ log: {{ format: text }}\n",
 
     /// Starts it, without waiting for anything.
     pub fn launch(&self, world: &World) -> Guardian {
+        self.launch_with(world, &self.config())
+    }
+
+    /// The same with another configuration file.
+    pub fn launch_with(&self, world: &World, text: &str) -> Guardian {
         let directory = tempfile::tempdir().unwrap();
         let (config, log) = (directory.path().join("nodens.yaml"), directory.path().join("log"));
-        fs::write(&config, self.config()).unwrap();
-        let mut command = world.node.mortal("sh");
-        // The shell becomes the program, so the process id stays.
-        let enter = self.cgroup.as_ref().map_or(String::new(), |procs| format!("echo $$ >{} && ", procs.display()));
-        command.args(["-c", &format!("{enter}exec \"$@\""), "sh"]);
-        command.arg(&self.program).args(["serve", "--config"]).arg(config);
+        fs::write(&config, text).unwrap();
+        let mut command = world.node.mortal(self.program.to_str().unwrap());
+        command.args(["serve", "--config"]).arg(config);
         command.env("KUBE_DNS_UPSTREAM_SERVICE_HOST", self.upstream);
         command.stdout(Stdio::null()).stderr(fs::File::create(log).unwrap());
         let child = command.spawn().expect("nsenter runs");

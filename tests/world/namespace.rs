@@ -131,22 +131,19 @@ impl Tool {
         self.child.id()
     }
 
-    /// Ends its input and gives what it still says.
-    pub fn finish(mut self) -> Vec<String> {
+    /// Ends its input, which it takes for an end.
+    pub fn stop(&mut self) {
         drop(self.stdin.take());
-        self.rest()
     }
 
-    /// What it still says, up to its own end.
-    pub fn rest(&mut self) -> Vec<String> {
+    /// Stops it and gives what it still says.
+    pub fn finish(mut self) -> Vec<String> {
+        self.stop();
         let lines = self.lines.iter().collect();
         let status = self.child.wait().unwrap();
         assert!(status.success(), "a tool ended with {status}: {lines:?}");
         lines
     }
-
-    /// Kills it.
-    pub fn kill(self) {}
 }
 
 impl Drop for Tool {
