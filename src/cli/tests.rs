@@ -19,7 +19,7 @@ fn the_grammar_is_sound() {
 #[test]
 fn only_what_works_today_is_offered() {
     let names: Vec<String> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    assert_eq!(names, ["serve", "demo", "check", "query", "config", "completions", "man"]);
+    assert_eq!(names, ["serve", "demo", "check", "query", "network", "cleanup", "config", "completions", "man"]);
 }
 
 #[test]

@@ -84,6 +84,6 @@ pub fn run<E: From<Error>>(
             return Err(error);
         }
     };
-    watch::Watch::new(job, signals, instance, host, bound).run()?;
+    watch::Watch::new(job, signals, instance, host, bound).run();
     Ok(())
 }

@@ -10,8 +10,9 @@ use super::duty::{Action, Duty};
 use super::ending::{Reason, oom_kills};
 use super::instances::{Instance, Other, Stage};
 use super::probe::Round;
-use super::{Bound, Error, Job};
+use super::{Bound, Job};
 use crate::network::host::{Host, Status};
+use crate::observe::limit::RateLimit;
 use crate::sys::clock::{Moment, cpu_time};
 use crate::sys::signal::Signals;
 use crate::sys::spawn::{Child, Spawn};
@@ -107,9 +108,9 @@ impl Watch {
     }
 
     /// Watches until a stop is complete.
-    pub(super) fn run(mut self) -> Result<(), Error> {
+    pub(super) fn run(mut self) {
         loop {
-            self.wait()?;
+            self.wait();
             self.hear_signals();
             self.hear_server();
             let now = Moment::now();
@@ -126,11 +127,10 @@ impl Watch {
         let last = self.others().iter().all(|other| other.stage == Stage::Leaving);
         self.host.leave(last, self.for_good);
         tracing::info!("stopped");
-        Ok(())
     }
 
     /// Waits until there is something to do.
-    fn wait(&self) -> Result<(), Error> {
+    fn wait(&self) {
         let now = Moment::now();
         let mut until = self.next_look;
         match self.stop {
@@ -159,8 +159,15 @@ impl Watch {
             tv_nsec: i64::from(timeout.subsec_nanos()),
         };
         match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(Error::System { what: "wait for events", source: error.into() }),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Short of memory or descriptors: nothing here depends on being woken in time.
+            Err(error) => {
+                static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+                if let Some(suppressed) = LINE.allow(now) {
+                    tracing::error!(%error, suppressed, "cannot wait for events, looking now and then");
+                }
+                std::thread::sleep(SETTLE);
+            }
         }
     }
 
@@ -262,7 +269,12 @@ impl Watch {
                         let leads = self.leads();
                         self.host.fall_back_to(&endpoints, leads);
                     }
-                    Err(error) => tracing::warn!(%error, "the server says what cannot be understood"),
+                    Err(error) => {
+                        static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+                        if let Some(suppressed) = LINE.allow(Moment::now()) {
+                            tracing::warn!(%error, suppressed, "the server says what cannot be understood");
+                        }
+                    }
                 },
             }
         }

@@ -11,7 +11,7 @@ use super::iptables::{self, Guard, Iptables};
 use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
 use super::nftables::{self, Live};
-use super::{Interface, Kind, Match, Plan};
+use super::{Kind, Match, Plan};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -107,9 +107,8 @@ impl Host {
         };
         // The rules are chosen first: iptables fails open by an interface that goes with us.
         let tables = host.choose()?;
-        let kind = host.plan.interface.as_ref().map_or(Kind::Auto, |interface| interface.kind);
-        host.make_link(if kind == Kind::Auto && tables.is_some() { Kind::Tun } else { kind });
-        host.make_rules(tables, generation);
+        host.make_link(tables.is_some(), alone);
+        host.make_rules(tables, generation, alone);
         host.remove_leftovers();
         if alone && !host.plan.fail_open {
             host.remove_fallback();
@@ -222,13 +221,25 @@ impl Host {
     }
 
     /// The interface. Without one, addresses may be there by other hands; if not, binding to them says so.
-    fn make_link(&mut self, kind: Kind) {
-        let Some(interface) = &self.plan.interface else {
+    fn make_link(&mut self, iptables: bool, alone: bool) {
+        let Some(mut want) = self.plan.interface.clone() else {
             self.status.interface_up = true;
             return;
         };
-        let want = Interface { name: interface.name.clone(), kind };
-        match Link::establish(&want, &self.plan.addresses) {
+        if want.kind == Kind::Auto && iptables && self.may_go_with_us(&want.name, alone) {
+            want.kind = Kind::Tun;
+        }
+        let made = match Link::establish(&want, &self.plan.addresses) {
+            Err(error)
+                if want.kind == Kind::Tun && self.plan.interface.as_ref().is_some_and(|i| i.kind != Kind::Tun) =>
+            {
+                tracing::warn!(%error, "the interface will outlive us: the host's own processes are not served then");
+                want.kind = Kind::Auto;
+                Link::establish(&want, &self.plan.addresses)
+            }
+            made => made,
+        };
+        match made {
             Ok(link) => {
                 self.status.interface = Some((link.name().to_owned(), link.kind().to_owned()));
                 self.status.interface_up = true;
@@ -239,6 +250,15 @@ impl Host {
                 self.failed("interface_add", &error);
             }
         }
+    }
+
+    /// Rules of iptables fail open best when the addresses go with us. Can they, or is there a link that stays? One that
+    /// node-cache left behind need not, when we are `alone`.
+    fn may_go_with_us(&self, name: &str, alone: bool) -> bool {
+        if alone && let Err(error) = link::remove_leftovers(name, false) {
+            tracing::warn!(%error, "an old interface stays");
+        }
+        link::list(name).is_ok_and(|links| links.iter().all(|link| link.kind == "tun"))
     }
 
     fn repair_link(&mut self) -> bool {

@@ -33,13 +33,18 @@ impl Host {
     }
 
     /// Writes the rules that are there from start to end.
-    pub(super) fn make_rules(&mut self, tables: Option<Iptables>, generation: &str) {
+    pub(super) fn make_rules(&mut self, tables: Option<Iptables>, generation: &str, alone: bool) {
         self.status.firewall = "none".to_owned();
         if let Some(tables) = tables {
             self.status.firewall = "iptables".to_owned();
             let goes_with_us = self.link.as_ref().is_some_and(|link| link.kind() == "tun");
             let guard = if goes_with_us { Guard::Local } else { Guard::Socket };
-            let kept = tables.keep(&self.what).map(drop).map_err(|error| (error.name(), error.to_string()));
+            // What an instance that was killed has left captures until it is replaced.
+            let free = if alone { tables.release(&self.what).map(drop) } else { Ok(()) };
+            let kept = free
+                .and_then(|()| tables.keep(&self.what))
+                .map(drop)
+                .map_err(|error| (error.name(), error.to_string()));
             self.did(kept);
             self.rules = Rules::Iptables { tables, guard };
         } else if self.plan.firewall != Firewall::None {
