@@ -187,11 +187,7 @@ impl Host {
     pub fn repair(&mut self, leads: bool) -> bool {
         let mut any = self.repair_link();
         any |= self.repair_rules(leads);
-        if leads && self.plan.fail_open && !self.endpoints.is_empty() && !self.fallback_is_intact() {
-            any = true;
-            self.make_fallback();
-            self.repaired("fallback", "the fallback to kube-dns");
-        }
+        any |= leads && self.repair_fallback();
         if leads {
             self.check_filters();
         }

@@ -26,8 +26,25 @@ impl Host {
         self.did(done);
     }
 
+    /// Puts it back, or takes it over from an instance that saw to it before; says whether others had changed it.
+    pub(super) fn repair_fallback(&mut self) -> bool {
+        if !self.plan.fail_open || self.endpoints.is_empty() {
+            return false;
+        }
+        if self.fallback_is_intact() {
+            self.status.endpoints.clone_from(&self.endpoints);
+            return false;
+        }
+        let was_ours = !self.status.endpoints.is_empty();
+        self.make_fallback();
+        if was_ours {
+            self.repaired("fallback", "the fallback to kube-dns");
+        }
+        was_ours
+    }
+
     /// Is it as it was made? Where that cannot be told, it is.
-    pub(super) fn fallback_is_intact(&mut self) -> bool {
+    fn fallback_is_intact(&mut self) -> bool {
         match (&mut self.nftables, &self.rules) {
             (Some(netlink), _) => standing::intact(netlink, &self.what, &self.endpoints).unwrap_or(true),
             (None, Rules::Iptables { tables, .. }) => {
