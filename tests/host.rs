@@ -25,7 +25,10 @@ fn upstream() -> Upstream {
 
 /// Starts a server that cannot start, and returns what it says.
 fn fails(addresses: [SocketAddr; 3]) -> String {
-    let server = Server::launch_at(addresses, "zones: [{ match: [.], forward: { to: [127.0.0.9] } }]\n", &|_| {});
+    // Nothing is to be made of this host's network, least of all the address of another.
+    const CONFIG: &str = "network: { interface: { manage: false }, firewall: none }\n\
+                          zones: [{ match: [.], forward: { to: [127.0.0.9] } }]\n";
+    let server = Server::launch_at(addresses, CONFIG, &|_| {});
     let (status, log) = server.end();
     assert_eq!(status.code(), Some(1), "{log}");
     log

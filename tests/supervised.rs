@@ -58,7 +58,7 @@ impl Guardian {
             dns.port()
         );
         let text = head.clone() + &forward(upstream.address());
-        let sockets = Sockets::bind(&config::load_str("test", &text).unwrap().config, &[]).unwrap();
+        let sockets = Sockets::bind(&config::load_str("test", &text).unwrap().config).unwrap();
         let memory = last_good::create(&text).unwrap().into();
         let guardian =
             Guardian { directory: tempfile::tempdir().unwrap(), sockets, memory, head, dns, metrics, health };
@@ -90,6 +90,8 @@ impl Guardian {
     /// Starts a server and waits until it serves.
     fn serving(&self) -> Server {
         let mut server = self.start();
+        assert_eq!(server.report(), Report::Ready);
+        server.order(Order::Open);
         assert_eq!(server.report(), Report::Serving);
         server
     }

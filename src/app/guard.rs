@@ -3,7 +3,7 @@
 //! The guardian reads the configuration once. What it uses of it (addresses, ports, `network`) takes a restart to change;
 //! each server reads it anew.
 
-use super::sockets::Sockets;
+use super::sockets::{self, Sockets};
 use super::{Error, last_good, raise_descriptors, start_log, system};
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::guardian::{self, Bound, Job};
@@ -23,10 +23,16 @@ pub(super) fn run(loaded: &Loaded, overrides: &Overrides) -> Result<(), Error> {
     let log = start_log(config)?;
     raise_descriptors(config);
     let text = last_good::create(&loaded.text).map_err(system("a memory file"))?;
-    let job = Job { plan: plan(config), arguments: arguments(loaded, overrides), text: File::from(text) };
-    let result = guardian::run(job, signals, |skipped| bind(config, skipped));
+    let for_sockets = config.clone();
+    let job = Job {
+        plan: plan(config),
+        arguments: arguments(loaded, overrides),
+        text: File::from(text),
+        bind: Box::new(move |skipped, open| Ok(bind(&for_sockets, skipped, open)?)),
+    };
+    let result = guardian::run(job, signals);
     log.flush();
-    result
+    Ok(result?)
 }
 
 /// The command line of a server. It names the file, so that one that was found where it is looked for is followed even
@@ -42,13 +48,15 @@ fn arguments(loaded: &Loaded, overrides: &Overrides) -> Vec<OsString> {
     arguments
 }
 
-fn bind(config: &Config, skipped: &[IpAddr]) -> Result<Bound, Error> {
-    let sockets = Sockets::bind(config, skipped)?;
-    let addresses = config.listen.addresses.iter().filter(|ip| !skipped.contains(ip));
-    let listeners = addresses.map(|&ip| SocketAddr::new(ip, config.listen.port)).collect();
-    let Sockets { udp, tcp, metrics, health } = sockets;
-    let listening = tcp.into_iter().chain(metrics).chain(health).map(OwnedFd::from);
-    Ok(Bound { sockets: udp.into_iter().map(OwnedFd::from).chain(listening).collect(), listeners })
+/// The sockets, in the order in which they are passed on: first those of DNS.
+fn bind(config: &Config, skipped: &[IpAddr], open: bool) -> Result<Bound, sockets::Error> {
+    let Sockets { udp, tcp, metrics, health } = Sockets::make_for_server(config, skipped, open)?;
+    let listeners: Vec<SocketAddr> = tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let workers = udp.len() / listeners.len().max(1);
+    let addresses =
+        listeners.iter().flat_map(|&address| std::iter::repeat_n(address, workers)).chain(listeners.clone());
+    let dns = udp.into_iter().map(OwnedFd::from).chain(tcp.into_iter().map(OwnedFd::from)).zip(addresses).collect();
+    Ok(Bound { dns, http: metrics.into_iter().chain(health).map(OwnedFd::from).collect(), listeners, open })
 }
 
 /// The part of the configuration that the guardian sees to.

@@ -131,8 +131,8 @@ pub fn run(options: Options) -> Result<(), Error> {
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
-        let sockets = Sockets::bind(&options.config, &[])?;
-        let running = start(options, sockets, Some(log.clone())).await?;
+        let sockets = Sockets::bind(&options.config)?;
+        let running = start(prepare(options, Some(log.clone()))?, sockets)?;
         let mut asked_to_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -218,20 +218,40 @@ struct Parts {
     last_good: Option<Arc<LastGood>>,
 }
 
-/// Starts the daemon behind `sockets` on the current runtime.
+/// Everything that needs no sockets.
+pub struct Prepared {
+    options: Options,
+    store: Arc<Store>,
+    resolver: Resolver,
+    upstreams: Upstreams,
+    metrics: Arc<Metrics>,
+    log: Option<log::Log>,
+}
+
+/// Prepares the daemon, on the runtime on which it shall run.
 ///
 /// # Errors
-/// When an upstream is not there, or the system gives too little. Nothing is left running then.
-pub async fn start(options: Options, sockets: Sockets, log: Option<log::Log>) -> Result<Running, Error> {
+/// When an upstream is not there.
+pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Error> {
     let config = &options.config;
-    let own = sockets.addresses();
     let metrics = Metrics::new();
-    let upstreams = Upstreams::new(own.clone(), Arc::clone(&metrics), None);
+    let upstreams = Upstreams::new(sockets::dns_addresses(config), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
-    let readiness = Readiness::new(Clock::System);
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
+    Ok(Prepared { options, store, resolver, upstreams, metrics, log })
+}
+
+/// Starts what was prepared behind `sockets`.
+///
+/// # Errors
+/// When the system gives too little. Nothing is left running then.
+pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
+    let Prepared { options, store, resolver, upstreams, metrics, log } = prepared;
+    let config = &options.config;
+    let own = sockets.addresses();
+    let readiness = Readiness::new(Clock::System);
     let acl = acl(config);
     let front = Arc::new(Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()));
     let house = House::new(Arc::clone(&front), connection_limits(config));

@@ -59,6 +59,9 @@ pub enum Error {
     },
 }
 
+/// How sockets are made.
+type Makers = (fn(SocketAddr) -> io::Result<UdpSocket>, fn(SocketAddr) -> io::Result<TcpListener>);
+
 /// Every socket that the daemon listens on.
 #[derive(Debug)]
 pub struct Sockets {
@@ -73,18 +76,32 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds everything that `config` asks for, but nothing at the addresses in `skip`, which this host cannot have.
+    /// Binds everything that `config` asks for.
     ///
     /// # Errors
     /// At the first address or port that cannot be had.
-    pub fn bind(config: &Config, skip: &[IpAddr]) -> Result<Sockets, Error> {
+    pub fn bind(config: &Config) -> Result<Sockets, Error> {
+        Sockets::make(config, &[], (socket::udp, socket::tcp))
+    }
+
+    /// The same by a guardian, but for the addresses in `skip`, which this host cannot have. Unless `open`, nothing comes
+    /// to the DNS sockets yet: see [`socket::open`].
+    ///
+    /// # Errors
+    /// As for [`Sockets::bind`].
+    pub fn make_for_server(config: &Config, skip: &[IpAddr], open: bool) -> Result<Sockets, Error> {
+        let make: Makers = if open { (socket::udp, socket::tcp) } else { (socket::udp_closed, socket::tcp_closed) };
+        Sockets::make(config, skip, make)
+    }
+
+    fn make(config: &Config, skip: &[IpAddr], (udp, tcp): Makers) -> Result<Sockets, Error> {
         let wanted = |address: &SocketAddr| !skip.contains(&address.ip());
         let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new(), metrics: Vec::new(), health: None };
         for address in dns_addresses(config).into_iter().filter(wanted) {
             for _ in 0..workers(config) {
-                sockets.udp.push(socket::udp(address).map_err(|e| cannot_bind(address, Proto::Udp, e))?);
+                sockets.udp.push(udp(address).map_err(|e| cannot_bind(address, Proto::Udp, e))?);
             }
-            sockets.tcp.push(socket::tcp(address).map_err(|e| cannot_bind(address, Proto::Tcp, e))?);
+            sockets.tcp.push(tcp(address).map_err(|e| cannot_bind(address, Proto::Tcp, e))?);
         }
         for &address in config.metrics.iter().filter(|address| wanted(address)) {
             sockets.metrics.push(admin::bind(address, "metrics.listen")?);
@@ -144,7 +161,7 @@ impl Sockets {
 }
 
 /// Where `config` wants DNS to be answered.
-fn dns_addresses(config: &Config) -> Vec<SocketAddr> {
+pub(super) fn dns_addresses(config: &Config) -> Vec<SocketAddr> {
     config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect()
 }
 
@@ -209,7 +226,7 @@ mod tests {
     #[test]
     fn sockets_that_are_passed_on_are_sorted_out_whatever_their_order() {
         let config = config("[127.0.0.1, 127.0.0.2]");
-        let bound = Sockets::bind(&config, &[]).unwrap();
+        let bound = Sockets::bind(&config).unwrap();
         assert_eq!(bound.descriptors().len(), 2 * 3 + 2 + 1 + 1);
         let mut descriptors = passed(&bound);
         descriptors.reverse();
@@ -228,8 +245,8 @@ mod tests {
         let there = "192.0.2.1".parse().unwrap();
         config.metrics.push(SocketAddr::new(there, 9253));
         config.health = Some(SocketAddr::new(there, 8080));
-        assert!(Sockets::bind(&config, &[]).unwrap_err().to_string().contains("no interface of this host"));
-        let bound = Sockets::bind(&config, &[there]).unwrap();
+        assert!(Sockets::bind(&config).unwrap_err().to_string().contains("no interface of this host"));
+        let bound = Sockets::make_for_server(&config, &[there], true).unwrap();
         assert_eq!((bound.udp.len(), bound.tcp.len(), bound.metrics.len(), bound.health.is_none()), (3, 1, 1, true));
         let sockets = Sockets::from_inherited(&config, passed(&bound)).unwrap();
         assert_eq!(sockets.addresses(), [SocketAddr::new("127.0.0.1".parse().unwrap(), config.listen.port)]);
@@ -238,7 +255,7 @@ mod tests {
     #[test]
     fn sockets_of_another_configuration_are_noticed() {
         let config = config("[127.0.0.1]");
-        let bound = Sockets::bind(&config, &[]).unwrap();
+        let bound = Sockets::bind(&config).unwrap();
         let dns = SocketAddr::new("127.0.0.1".parse().unwrap(), config.listen.port);
         let says = |config: &Config, descriptors: Vec<OwnedFd>| {
             Sockets::from_inherited(config, descriptors).unwrap_err().to_string()

@@ -8,7 +8,7 @@ use super::endpoints;
 use super::last_good::{self, LastGood, is_bound_alike};
 use super::network_metrics::Network;
 use super::sockets::Sockets;
-use super::{Error, Options, abort_on_panic, raise_descriptors, runtime, start, start_log, system};
+use super::{Error, Options, abort_on_panic, prepare, raise_descriptors, runtime, start, start_log, system};
 use crate::config::{self, Loaded, Overrides, Problem, Problems};
 use crate::guardian::control::{LONGEST, Order, Report, pack, unpack};
 use crate::observe::log::Log;
@@ -16,6 +16,7 @@ use crate::sys::{confine, signal, spawn};
 use rustix::process::Signal;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,13 +46,12 @@ pub fn run(count: usize, path: Option<PathBuf>, overrides: Overrides) -> Result<
     tracing::info!(%confinement, "confined");
     raise_descriptors(&loaded.config);
     abort_on_panic();
-    let sockets = Sockets::from_inherited(&loaded.config, descriptors.collect())?;
     let last_good = Arc::new(LastGood::new(memory, bound));
     let text = loaded.text.clone();
     let source = path.or_else(|| loaded.source.clone());
     let options = Options { source, last_good: Some(last_good), ..Options::from((loaded, overrides)) };
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(options, text, sockets, control.into(), &log));
+    let result = runtime.block_on(serve(options, text, descriptors.collect(), control.into(), &log));
     log.flush();
     runtime.shutdown_background();
     result
@@ -81,22 +81,38 @@ fn configuration(
     }
 }
 
-/// Serves what `options` say, of which `text` is the file.
+/// Serves what `options` say, of which `text` is the file, behind the sockets among `descriptors`.
 async fn serve(
     options: Options,
     text: String,
-    sockets: Sockets,
+    descriptors: Vec<OwnedFd>,
     control: UnixDatagram,
     log: &Log,
 ) -> Result<(), Error> {
     let guardian = Arc::new(Guardian::new(control).map_err(system("the control socket"))?);
     let (config, last_good) = (options.config.clone(), options.last_good.clone());
+    let prepared = prepare(options, Some(log.clone()))?;
+    if let Err(error) = guardian.tell(&Report::Ready) {
+        tracing::error!(%error, "cannot tell the guardian that all is prepared");
+    }
+    let mut state = None;
+    loop {
+        match guardian.order().await {
+            Some(Order::State(now)) => state = Some(*now),
+            Some(Order::Open) => break,
+            Some(Order::Stop) => return Ok(()),
+            None => return Err(Error::Orphaned),
+        }
+    }
+    // Not before they are open: what is bound to nothing cannot be told from its like.
+    let sockets = Sockets::from_inherited(&config, descriptors)?;
     let own = sockets.addresses();
-    let mut running = start(options, sockets, Some(log.clone())).await?;
+    let mut running = start(prepared, sockets)?;
     if let Some(last_good) = last_good {
         last_good.keep(&text, &config);
     }
     let network = Network::new(&running.parts.metrics, running.readiness.register("network"));
+    state.into_iter().for_each(|state| network.set(state));
     if let Err(error) = guardian.tell(&Report::Serving) {
         tracing::error!(%error, "cannot tell the guardian that everything runs");
     }
@@ -108,6 +124,7 @@ async fn serve(
     loop {
         match guardian.order().await {
             Some(Order::State(state)) => network.set(*state),
+            Some(Order::Open) => {}
             Some(Order::Stop) => break,
             None => return Err(Error::Orphaned),
         }

@@ -18,6 +18,8 @@ pub const LONGEST: usize = 16 << 10;
 pub enum Order {
     /// How things stand; sent at the start and when something changes.
     State(Box<State>),
+    /// The sockets are open.
+    Open,
     /// Take sockets out of their groups, answer what has arrived, end.
     Stop,
 }
@@ -25,6 +27,8 @@ pub enum Order {
 /// From the server to the guardian.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
+    /// Everything is prepared, and the sockets may be opened.
+    Ready,
     /// Everything runs: from now on probes are answered by this very server.
     Serving,
     /// Where kube-dns is to be found when nobody answers here; never empty.
@@ -92,7 +96,7 @@ mod tests {
     fn messages_go_both_ways_and_the_end_is_seen() {
         let (ours, theirs) = pair().unwrap();
         let state = State { firewall: "nftables".to_owned(), notrack: true, ..State::default() };
-        for order in [Order::State(Box::new(state)), Order::Stop] {
+        for order in [Order::State(Box::new(state)), Order::Open, Order::Stop] {
             ours.send(&pack(&order).unwrap()).unwrap();
             let mut room = [0; LONGEST];
             let len = theirs.recv(&mut room).unwrap();

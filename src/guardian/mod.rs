@@ -21,12 +21,13 @@ use crate::network::Plan;
 use crate::network::host::{self, Host};
 use crate::sys::clock::Moment;
 use crate::sys::signal::Signals;
+use crate::sys::{socket, steer};
 use instances::Instance;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// What there is to guard.
 pub struct Job {
@@ -36,14 +37,57 @@ pub struct Job {
     pub arguments: Vec<OsString>,
     /// Passed to each server: where it keeps what the next one shall know.
     pub text: File,
+    /// Makes the sockets once the addresses are there, but for those that cannot be had. They are open at once, or, with
+    /// another instance there, not before a server is ready: it would get no packets of clients from sockets that
+    /// nobody reads.
+    pub bind: Bind,
 }
+
+/// See [`Job::bind`].
+pub type Bind = Box<dyn FnMut(&[IpAddr], bool) -> Result<Bound, Failure>>;
+
+/// Any error.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sockets for the server.
 pub struct Bound {
-    /// Passed on, in this order.
-    pub sockets: Vec<OwnedFd>,
+    /// Those of DNS, and what they are or shall be bound to.
+    pub dns: Vec<(OwnedFd, SocketAddr)>,
+    /// The others.
+    pub http: Vec<OwnedFd>,
     /// Where to ask whether it answers, over UDP and TCP.
     pub listeners: Vec<SocketAddr>,
+    /// Do packets come to those of DNS?
+    pub open: bool,
+}
+
+impl Bound {
+    /// Has packets come.
+    fn open(&mut self) -> Result<(), Error> {
+        if !self.open {
+            for (fd, address) in &self.dns {
+                let opened = socket::open(fd.as_fd(), *address);
+                opened.map_err(|source| Error::Open { address: *address, source })?;
+            }
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Has packets and connections go to the sockets of another instance from now on.
+    fn leave(self) {
+        for (fd, address) in self.dns {
+            // What fails leaves the group when it is closed, a moment later.
+            let left = if socket::is_datagram(&fd) {
+                socket::retire(&UdpSocket::from(fd))
+            } else {
+                steer::lead_away(&fd).map(drop)
+            };
+            if let Err(error) = left {
+                tracing::warn!(%address, %error, "cannot lead packets to the other instance");
+            }
+        }
+    }
 }
 
 /// Why the guardian cannot do its work.
@@ -52,6 +96,17 @@ pub enum Error {
     /// The network cannot be made ours.
     #[error(transparent)]
     Host(#[from] host::Error),
+    /// Sockets cannot be had.
+    #[error(transparent)]
+    Bind(Failure),
+    /// The same, noticed later.
+    #[error("cannot open the socket at {address}: {source}")]
+    Open {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
     /// The system does not do what it always does.
     #[error("cannot {what}: {source}")]
     System {
@@ -62,28 +117,21 @@ pub enum Error {
     },
 }
 
-/// Guards until it is told to stop. `bind` is called once the addresses are there, with those that cannot be had.
-///
-/// Must run on the process's main thread, with `signals` blocked since before there were others.
+/// Guards until it is told to stop. Must run on the process's main thread, with `signals` blocked since before there were
+/// others.
 ///
 /// # Errors
-/// When it cannot start; what was made of the network is taken back. `bind`'s own error passes through.
-pub fn run<E: From<Error>>(
-    job: Job,
-    signals: Signals,
-    bind: impl FnOnce(&[IpAddr]) -> Result<Bound, E>,
-) -> Result<(), E> {
+/// When it cannot start, or not take part; what was made of the network is taken back.
+pub fn run(mut job: Job, signals: Signals) -> Result<(), Error> {
     let system = |what| move |source| Error::System { what, source };
     let instance = Instance::announce(Moment::now()).map_err(system("announce this instance to others"))?;
     let alone = instance.others().map_err(system("read /proc/net/unix"))?.is_empty();
-    let host = Host::prepare(job.plan.clone(), instance.generation(), alone).map_err(Error::from)?;
-    let bound = match bind(host.skipped()) {
-        Ok(bound) => bound,
+    let host = Host::prepare(job.plan.clone(), instance.generation(), alone)?;
+    match (job.bind)(host.skipped(), alone) {
+        Ok(bound) => watch::Watch::new(job, signals, instance, host, bound).run(),
         Err(error) => {
             host.leave(alone, false);
-            return Err(error);
+            Err(Error::Bind(error))
         }
-    };
-    watch::Watch::new(job, signals, instance, host, bound).run();
-    Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use super::duty::{Action, Duty};
 use super::ending::{Reason, oom_kills};
 use super::instances::{Instance, Other, Stage};
 use super::probe::Round;
-use super::{Bound, Job};
+use super::{Bound, Error, Job};
 use crate::network::host::{Host, Status};
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::{Moment, cpu_time};
@@ -19,8 +19,7 @@ use crate::sys::spawn::{Child, Spawn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,8 +50,7 @@ pub(super) struct Watch {
     signals: Signals,
     instance: Instance,
     host: Host,
-    sockets: Vec<OwnedFd>,
-    listeners: Vec<SocketAddr>,
+    bound: Bound,
     duty: Duty,
     server: Option<Server>,
     round: Option<(Moment, Round)>,
@@ -62,6 +60,8 @@ pub(super) struct Watch {
     stop: Stop,
     for_good: bool,
     restarts: BTreeMap<String, u64>,
+    /// What made us stop.
+    failure: Option<Error>,
 }
 
 /// A server and what the guardian knows of it.
@@ -93,8 +93,7 @@ impl Watch {
             signals,
             instance,
             host,
-            sockets: bound.sockets,
-            listeners: bound.listeners,
+            bound,
             duty: Duty::new(now),
             server: None,
             round: None,
@@ -104,11 +103,12 @@ impl Watch {
             stop: Stop::Not,
             for_good: false,
             restarts: Reason::ALL.iter().map(|reason| (reason.name().to_owned(), 0)).collect(),
+            failure: None,
         }
     }
 
     /// Watches until a stop is complete.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self) -> Result<(), Error> {
         loop {
             self.wait();
             self.hear_signals();
@@ -127,6 +127,7 @@ impl Watch {
         let last = self.others().iter().all(|other| other.stage == Stage::Leaving);
         self.host.leave(last, self.for_good);
         tracing::info!("stopped");
+        self.failure.map_or(Ok(()), Err)
     }
 
     /// Waits until there is something to do.
@@ -212,7 +213,7 @@ impl Watch {
     }
 
     fn drain(&mut self, now: Moment) {
-        let successor = self.others().iter().any(|other| other.stage == Stage::Serving);
+        let successor = self.another_serves();
         tracing::info!(successor, "stopping: answering what has arrived");
         self.announce(Stage::Leaving);
         if !successor {
@@ -231,7 +232,7 @@ impl Watch {
         match self.stop {
             Stop::Not => false,
             Stop::Waiting(until) => {
-                if now >= until || self.others().iter().any(|other| other.stage == Stage::Serving) {
+                if now >= until || self.another_serves() {
                     self.drain(now);
                 }
                 false
@@ -261,6 +262,7 @@ impl Watch {
                 }
                 Err(_) => break,
                 Ok(len) => match control::unpack(&room[..len]) {
+                    Ok(Report::Ready) => self.open(),
                     Ok(Report::Serving) => {
                         self.duty.serving();
                         self.next_round = Moment::now();
@@ -297,6 +299,44 @@ impl Watch {
         *self.restarts.entry(reason.name().to_owned()).or_default() += 1;
         tracing::error!(reason = reason.name(), %ending, "the server has ended; its sockets are kept for the next");
         self.duty.ended(Moment::now());
+        if self.another_serves() {
+            self.make_room();
+        }
+    }
+
+    /// Opens the sockets, once there is somebody to read them.
+    fn open(&mut self) {
+        match self.bound.open() {
+            Ok(()) => {
+                if let Some(server) = &self.server {
+                    server.send(&Order::Open);
+                }
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Leaves all packets to the instance that serves. What is queued here is lost: better that than half of what is to
+    /// come.
+    fn make_room(&mut self) {
+        if !self.bound.open {
+            return;
+        }
+        match (self.job.bind)(self.host.skipped(), false) {
+            Ok(bound) => std::mem::replace(&mut self.bound, bound).leave(),
+            Err(error) => self.fail(Error::Bind(error)),
+        }
+    }
+
+    /// Stops for want of sockets.
+    fn fail(&mut self, error: Error) {
+        tracing::error!(%error, "cannot go on");
+        self.failure = Some(error);
+        self.begin_stop();
+    }
+
+    fn another_serves(&self) -> bool {
+        self.others().iter().any(|other| other.stage == Stage::Serving)
     }
 
     /// Goes on with a round of probes, or begins one.
@@ -322,7 +362,7 @@ impl Watch {
             }
         }
         if self.round.is_none() && now >= self.next_round {
-            self.round = Some((now, Round::start(&self.listeners)));
+            self.round = Some((now, Round::start(&self.bound.listeners)));
         }
     }
 
@@ -345,13 +385,7 @@ impl Watch {
         for action in self.duty.due(now) {
             match action {
                 Action::Start => self.start(now),
-                Action::Kill => {
-                    tracing::error!("the server answers nobody: killed");
-                    if let Some(server) = &mut self.server {
-                        server.hung = true;
-                        let _ = server.child.kill(Signal::KILL);
-                    }
-                }
+                Action::Kill => self.kill(),
                 Action::Capture => {
                     self.host.capture();
                     self.announce(Stage::Serving);
@@ -359,10 +393,22 @@ impl Watch {
                 Action::Release => {
                     tracing::warn!("the server does not answer: packets go to kube-dns");
                     self.announce(Stage::Starting);
-                    let others = self.others().iter().any(|other| other.stage == Stage::Serving);
-                    self.host.release(others);
+                    let another = self.another_serves();
+                    self.host.release(another);
+                    if another && self.server.is_some() {
+                        // The rules of the other still lead half of the packets to our sockets.
+                        self.kill();
+                    }
                 }
             }
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(server) = &mut self.server {
+            tracing::error!("the server answers nobody: killed");
+            server.hung = true;
+            let _ = server.child.kill(Signal::KILL);
         }
     }
 
@@ -384,7 +430,7 @@ impl Watch {
         let (ours, theirs) = control::pair()?;
         ours.set_nonblocking(true)?;
         let mut sockets = vec![theirs.as_fd(), self.job.text.as_fd()];
-        sockets.extend(self.sockets.iter().map(AsFd::as_fd));
+        sockets.extend(self.bound.dns.iter().map(|(fd, _)| fd).chain(&self.bound.http).map(AsFd::as_fd));
         let mut arguments = self.job.arguments.clone();
         arguments.extend(["--supervised".into(), sockets.len().to_string().into()]);
         // Should the file have been replaced or removed, it is still this very program that is meant.

@@ -5,7 +5,7 @@
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Room that is asked for datagrams on their way in and out, in octets; the kernel may grant less
 /// (`net.core.rmem_max`).
@@ -16,6 +16,16 @@ const BUFFER: usize = 4 << 20;
 /// # Errors
 /// What the kernel says to `socket`, `setsockopt` or `bind`.
 pub fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = udp_closed(address)?;
+    open(socket.as_fd(), address)?;
+    Ok(socket)
+}
+
+/// The same, not bound yet: nothing comes to it before [`open`].
+///
+/// # Errors
+/// What the kernel says to `socket` or `setsockopt`.
+pub fn udp_closed(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -25,7 +35,6 @@ pub fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     no_path_mtu_discovery(&socket, address.is_ipv6())?;
-    socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
@@ -34,11 +43,29 @@ pub fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
 /// # Errors
 /// What the kernel says to `socket`, `setsockopt`, `bind` or `listen`.
 pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_closed(address)?;
+    open(socket.as_fd(), address)?;
+    Ok(socket)
+}
+
+/// The same, bound but not listening: nothing comes to it before [`open`].
+///
+/// # Errors
+/// What the kernel says to `socket`, `setsockopt` or `bind`.
+pub fn tcp_closed(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = stream(address)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    listening(socket, address)
+    bound(socket, address)
+}
+
+/// Has packets come to a socket that was made closed for `address`; not only this process's copy of it.
+///
+/// # Errors
+/// What the kernel says to `bind` or `listen`.
+pub fn open(socket: BorrowedFd<'_>, address: SocketAddr) -> io::Result<()> {
+    if is_datagram(socket) { Ok(rustix::net::bind(socket, &address)?) } else { Ok(rustix::net::listen(socket, 1024)?) }
 }
 
 /// The same, but that `[::]` takes IPv4 as well where the host has it so: what HTTP is served on.
@@ -46,19 +73,20 @@ pub fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// # Errors
 /// As for [`tcp`].
 pub fn http(address: SocketAddr) -> io::Result<TcpListener> {
-    listening(stream(address)?, address)
+    let socket = bound(stream(address)?, address)?;
+    open(socket.as_fd(), address)?;
+    Ok(socket)
 }
 
 fn stream(address: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
 }
 
-fn listening(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
+fn bound(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(1024)?;
     Ok(socket.into())
 }
 
@@ -78,6 +106,11 @@ fn no_path_mtu_discovery(socket: &Socket, v6: bool) -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Is it a socket for datagrams?
+pub fn is_datagram(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == rustix::net::SocketType::DGRAM)
 }
 
 /// Takes a UDP socket out of its SO_REUSEPORT group without losing what is queued in it, and wakes whoever reads it.

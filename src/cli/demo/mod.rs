@@ -96,8 +96,8 @@ async fn demonstrate(args: Args) -> Result<Outcome, CliError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let overrides = config::Overrides::default();
     let loaded = config::load_str("demo", &plan.config_text())?;
-    let sockets = app::sockets::Sockets::bind(&loaded.config, &[]).map_err(app::Error::from)?;
-    let running = app::start(app::Options::from((loaded, overrides)), sockets, None).await?;
+    let sockets = app::sockets::Sockets::bind(&loaded.config).map_err(app::Error::from)?;
+    let running = app::start(app::prepare((loaded, overrides).into(), None)?, sockets)?;
     output::print(&guide::text(&plan, &program(), Style::of_stdout()))?;
     tokio::select! {
         _ = interrupt.recv() => {}

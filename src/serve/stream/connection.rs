@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -27,7 +28,8 @@ const READ: usize = 8192;
 const MAX_OUTSTANDING: usize = 128;
 /// Octets that may wait to be written; no more queries are read until they have left.
 const MAX_UNWRITTEN: usize = 64 * 1024;
-/// How long queries are still taken once the house closes: those sent before the client could know get their answers.
+/// How long a query is still awaited once the house closes. A connection is best closed right behind an answer: the client
+/// does not ask at that very moment, and sees the end before it asks again.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// Room for a reply beside the stored message: an OPT with options.
 const OPT_ROOM: usize = 300;
@@ -102,9 +104,16 @@ impl Connection<'_> {
             if *closing.borrow_and_update() && !self.finished {
                 let now = Instant::now();
                 let end = *farewell.get_or_insert(now + FAREWELL);
-                self.finished = now >= end;
-                farewell = farewell.filter(|_| !self.finished);
+                let answered = self.active + FAREWELL > end;
                 timer.as_mut().reset(self.due(idle, farewell));
+                let owes = self.outstanding > 0 || self.output.len() > 0;
+                if !owes && (now >= end || answered) {
+                    // A last look: what has come meanwhile is answered.
+                    self.finished = matches!(self.read(&reader), Ok(0) | Err(_));
+                    if self.take_frames().is_err() {
+                        return End::Broken;
+                    }
+                }
             }
             let owes = self.outstanding > 0 || self.output.len() > 0;
             if self.finished && !owes {
@@ -131,8 +140,7 @@ impl Connection<'_> {
                 }
                 // Room is made only when there is something to read: thousands of idle connections hold no buffer.
                 _ = reader.readable(), if reading => {
-                    self.input.reserve(READ);
-                    match reader.try_read_buf(&mut self.input) {
+                    match self.read(&reader) {
                         Ok(0) => self.finished = true,
                         Ok(_) => if self.take_frames().is_err() {
                             return End::Broken;
@@ -142,8 +150,9 @@ impl Connection<'_> {
                     }
                 }
                 () = &mut timer => {
-                    if farewell.is_some() || Instant::now() < self.active + idle {
-                        timer.as_mut().reset(self.due(idle, farewell));
+                    let due = self.due(idle, farewell);
+                    if Instant::now() < due {
+                        timer.as_mut().reset(due);
                     } else if self.output.len() > 0 {
                         return End::Stalled;
                     } else if self.outstanding > 0 {
@@ -163,9 +172,15 @@ impl Connection<'_> {
         }
     }
 
+    /// Reads what is there.
+    fn read(&mut self, reader: &ReadHalf<'_>) -> io::Result<usize> {
+        self.input.reserve(READ);
+        reader.try_read_buf(&mut self.input)
+    }
+
     /// When there is something to decide: the end of the farewell, or else of the idle time.
     fn due(&self, idle: Duration, farewell: Option<Instant>) -> Instant {
-        farewell.unwrap_or(self.active + idle)
+        farewell.filter(|end| Instant::now() < *end).unwrap_or(self.active + idle)
     }
 
     /// Takes whole queries from what was read, as many as there is room to answer.
