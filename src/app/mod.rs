@@ -302,6 +302,12 @@ async fn purge(store: Arc<Store>) {
 }
 
 impl Running {
+    /// Prepares a stop: no client is to be in the middle of a TCP connection then.
+    pub fn bid_farewell(&self) {
+        self.readiness.register("lifecycle").set(false, "stopping");
+        self.parts.house.bid_farewell();
+    }
+
     /// Stops: takes nothing new, answers what has arrived, at most for five seconds.
     pub async fn stop(mut self) {
         self.readiness.register("lifecycle").set(false, "stopping");

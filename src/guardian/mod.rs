@@ -15,6 +15,7 @@ pub mod duty;
 pub mod ending;
 pub mod instances;
 pub mod probe;
+mod server;
 mod watch;
 
 use crate::network::Plan;
