@@ -120,6 +120,7 @@ impl Watch {
             }
             if !self.is_leaving() {
                 self.act(now);
+                self.give_way();
             }
             self.tell();
         }
@@ -170,6 +171,9 @@ impl Watch {
             Stop::Parting(end) | Stop::Draining { until: end, .. } => return end,
         };
         until = until.min(self.duty.deadline().unwrap_or(until));
+        if self.is_idle() {
+            until = until.min(now + ROUND);
+        }
         match &self.round {
             Some((begun, _)) => until.min(*begun + PATIENCE),
             None if self.duty.probing() => until.min(self.next_round),
@@ -332,6 +336,19 @@ impl Watch {
                 }
             }
             Err(error) => self.fail(error),
+        }
+    }
+
+    /// Are our sockets open though there is nobody to read them, and nothing is captured?
+    fn is_idle(&self) -> bool {
+        self.server.is_none() && self.bound.open && !self.duty.captured()
+    }
+
+    /// Closes sockets that nobody reads when another instance is there. It could not even begin to serve: half of its
+    /// probes would come to us.
+    fn give_way(&mut self) {
+        if self.is_idle() && self.others().iter().any(|other| other.stage != Stage::Leaving) {
+            self.make_room();
         }
     }
 
