@@ -71,3 +71,25 @@ fn g01_two_that_stop_one_after_the_other_leave_nobody_behind() {
     let figures = asking.finish();
     assert!(worst(&figures, |f| f.longest_gap_ms) <= GAP, "{figures:#?}\n{}\n{}", old.log(), new.log());
 }
+
+/// It would otherwise go on taking half of what asks for the health of both, and pass for one that is ready.
+#[test]
+fn g14_a_successor_whose_servers_do_not_start_gives_up() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup::default();
+    let mut old = setup.start(&world);
+    let server = old.server_pid();
+    let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
+    // So few descriptors that the guardian has what it needs, and none to give away.
+    let mut new = Setup { by: vec!["prlimit", "--nofile=38"], ..setup }.launch(&world);
+    let status = new.end(Duration::from_secs(10));
+    assert!(!status.success() && new.log().contains("no server stays alive"), "{status}\n{}", new.log());
+    assert!(new.log().contains("cannot start a server"), "{}", new.log());
+    let figures = asking.finish();
+    assert!(worst(&figures, |f| f.longest_gap_ms) <= 250, "{figures:#?}");
+    // Readable as long as anybody has a server.
+    let page = world.node.get("169.254.20.10:8080", "/health");
+    assert!(page.contains("OK"), "{page}");
+    assert_eq!(old.server(), Some(server));
+}

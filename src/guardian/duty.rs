@@ -20,6 +20,8 @@ const HUNG: Duration = Duration::from_millis(1_750);
 const SLOW: Duration = Duration::from_secs(10);
 /// A server that ran for less has ended early.
 const EARLY: Duration = Duration::from_secs(10);
+/// So many of them in a row, and one may as well give up.
+const HOPELESS: u32 = 4;
 /// The wait before the third of servers that ended early; doubled from one to the next.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait.
@@ -68,6 +70,11 @@ impl Duty {
     /// Do packets come to our sockets, as far as it was asked for here?
     pub fn captured(&self) -> bool {
         self.captured
+    }
+
+    /// Does no server stay alive?
+    pub fn is_hopeless(&self) -> bool {
+        self.early_ends >= HOPELESS
     }
 
     /// Is there any use in probing?

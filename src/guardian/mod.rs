@@ -75,9 +75,20 @@ impl Bound {
         Ok(())
     }
 
-    /// Has packets and connections go to the sockets of another instance from now on.
-    fn leave(self) {
-        for (fd, address) in self.dns {
+    /// Has packets and connections go to the sockets of another instance from now on. What is queued here is lost. Those
+    /// of HTTP stay: connections are led to the instance that came last.
+    fn close(&mut self) -> Result<(), Error> {
+        let closed = |(old, address): &(OwnedFd, SocketAddr)| {
+            let address = *address;
+            let new = if socket::is_datagram(old) {
+                socket::udp_closed(address).map(OwnedFd::from)
+            } else {
+                socket::tcp_closed(address).map(OwnedFd::from)
+            };
+            new.map(|new| (new, address)).map_err(|source| Error::Close { address, source })
+        };
+        let closed = self.dns.iter().map(closed).collect::<Result<_, _>>()?;
+        for (fd, address) in std::mem::replace(&mut self.dns, closed) {
             // What fails leaves the group when it is closed, a moment later.
             let left = if socket::is_datagram(&fd) {
                 socket::retire(&UdpSocket::from(fd))
@@ -88,6 +99,8 @@ impl Bound {
                 tracing::warn!(%address, %error, "cannot lead packets to the other instance");
             }
         }
+        self.open = false;
+        Ok(())
     }
 }
 
@@ -108,6 +121,17 @@ pub enum Error {
         /// What the kernel says.
         source: io::Error,
     },
+    /// Sockets that are not open cannot be had in the place of those that are.
+    #[error("cannot close the socket at {address}: {source}")]
+    Close {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// Another instance does what this one cannot.
+    #[error("no server stays alive here, and another instance serves")]
+    Superfluous,
     /// The system does not do what it always does.
     #[error("cannot {what}: {source}")]
     System {

@@ -339,15 +339,21 @@ impl Watch {
         }
     }
 
-    /// Are our sockets open though there is nobody to read them, and nothing is captured?
+    /// Is there nobody to read our sockets, and nothing captured?
     fn is_idle(&self) -> bool {
-        self.server.is_none() && self.bound.open && !self.duty.captured()
+        self.server.is_none() && !self.duty.captured()
     }
 
-    /// Closes sockets that nobody reads when another instance is there. It could not even begin to serve: half of its
-    /// probes would come to us.
+    /// Stands in nobody's way when there is no server. Another instance could not even begin to serve while our sockets
+    /// are open: half of its probes would come to us. And one that serves needs nobody who takes its probes of HTTP.
     fn give_way(&mut self) {
-        if self.is_idle() && self.others().iter().any(|other| other.stage != Stage::Leaving) {
+        if !self.is_idle() {
+            return;
+        }
+        let others = self.others();
+        if self.duty.is_hopeless() && others.iter().any(|other| other.stage == Stage::Serving) {
+            self.fail(Error::Superfluous);
+        } else if others.iter().any(|other| other.stage != Stage::Leaving) {
             self.make_room();
         }
     }
@@ -355,16 +361,14 @@ impl Watch {
     /// Leaves all packets to the instance that serves. What is queued here is lost: better that than half of what is to
     /// come.
     fn make_room(&mut self) {
-        if !self.bound.open {
-            return;
-        }
-        match (self.job.bind)(self.host.skipped(), false) {
-            Ok(bound) => std::mem::replace(&mut self.bound, bound).leave(),
-            Err(error) => self.fail(Error::Bind(error)),
+        if self.bound.open
+            && let Err(error) = self.bound.close()
+        {
+            self.fail(error);
         }
     }
 
-    /// Stops for want of sockets.
+    /// Stops, as there is no use in going on.
     fn fail(&mut self, error: Error) {
         tracing::error!(%error, "cannot go on");
         self.failure = Some(error);

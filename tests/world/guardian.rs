@@ -25,6 +25,8 @@ pub struct Setup {
     pub upstream: &'static str,
     /// The program; the tests that replace it run a copy.
     pub program: PathBuf,
+    /// A command that runs the program, such as `prlimit --nofile=50`.
+    pub by: Vec<&'static str>,
 }
 
 impl Default for Setup {
@@ -34,6 +36,7 @@ impl Default for Setup {
             firewall: "nftables",
             upstream: UPSTREAM[0],
             program: PathBuf::from(NODENS),
+            by: Vec::new(),
         }
     }
 }
@@ -84,8 +87,10 @@ log: {{ format: text }}\n",
         let directory = tempfile::tempdir().unwrap();
         let (config, log) = (directory.path().join("nodens.yaml"), directory.path().join("log"));
         fs::write(&config, text).unwrap();
-        let mut command = world.node.mortal(self.program.to_str().unwrap());
-        command.args(["serve", "--config"]).arg(config);
+        let program = self.program.to_str().unwrap();
+        let mut words = self.by.iter().copied().chain([program]);
+        let mut command = world.node.mortal(words.next().unwrap());
+        command.args(words).args(["serve", "--config"]).arg(config);
         command.env("KUBE_DNS_UPSTREAM_SERVICE_HOST", self.upstream);
         command.stdout(Stdio::null()).stderr(fs::File::create(log).unwrap());
         let child = command.spawn().expect("nsenter runs");
