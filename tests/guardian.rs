@@ -93,3 +93,25 @@ fn g14_a_successor_whose_servers_do_not_start_gives_up() {
     assert!(page.contains("OK"), "{page}");
     assert_eq!(old.server(), Some(server));
 }
+
+/// Half of the clients would be lost whenever packets are captured: one good round says little of a worker that is stuck.
+#[test]
+fn g13_a_server_that_answers_now_and_then_is_not_believed() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup::default();
+    let mut nodens = setup.start(&world);
+    // As if one of two workers of one address read nothing.
+    world.node.sh("nft 'table inet trouble { chain in { type filter hook input priority 0;
+        iif lo ip daddr 169.254.20.10 udp dport 53 udp sport & 1 == 1 drop; }; }'");
+    nodens.until("packets are left to kube-dns", || serving(&world) == 0);
+    let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
+    sleep(Duration::from_secs(5));
+    let figures = asking.finish();
+    let local: u64 = figures.iter().map(|f| f.local).sum();
+    world.node.sh("nft delete table inet trouble");
+    let back = world::within(Duration::from_secs(15), || setup.is_served(&world));
+    println!("{local} answered here; back after {back:?}");
+    assert_eq!(local, 0);
+    assert!(back.is_some(), "{}", nodens.log());
+}

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Rounds of probes in a row that fail before packets are left to kube-dns.
 pub const FAILURES: u32 = 3;
+/// Rounds in a row that are answered before packets come here again. One may be by chance: each asks some of the workers,
+/// and not one that is stuck.
+const SUCCESSES: u32 = 8;
 /// How long capturing goes on without a server.
 const SPARE: Duration = Duration::from_millis(500);
 /// How long a server that neither answers nor works is kept.
@@ -55,8 +58,9 @@ enum Server {
     Gone { due: Moment, since: Option<Moment> },
     /// It has not answered yet; the one before it went at `since`, if there was one.
     Starting { start: Moment, serving: bool, since: Option<Moment> },
-    /// It has answered, last at `good`; `alive` is when it was last seen at work.
-    Running { start: Moment, good: Moment, alive: Moment, failures: u32 },
+    /// It has answered, and could be relied on last at `good`; `alive` is when it was last seen at work. Counted are rounds
+    /// in a row that failed, up to [`FAILURES`], and those answered since.
+    Running { start: Moment, good: Moment, alive: Moment, failures: u32, successes: u32 },
     /// It is to die.
     Killed { start: Moment },
 }
@@ -116,10 +120,15 @@ impl Duty {
     pub fn round(&mut self, now: Moment, answered: bool, works: bool) {
         match &mut self.server {
             Server::Starting { start, serving: true, .. } if answered => {
-                self.server = Server::Running { start: *start, good: now, alive: now, failures: 0 };
+                self.server = Server::Running { start: *start, good: now, alive: now, failures: 0, successes: 0 };
             }
-            Server::Running { good, alive, failures, .. } => {
-                (*failures, *good) = if answered { (0, now) } else { (*failures + 1, *good) };
+            Server::Running { good, alive, failures, successes, .. } => {
+                *successes = if answered { *successes + 1 } else { 0 };
+                if !answered {
+                    *failures = FAILURES.min(*failures + 1);
+                } else if *failures < FAILURES || *successes >= SUCCESSES {
+                    (*failures, *good) = (0, now);
+                }
                 if works || answered {
                     *alive = now;
                 }
@@ -146,7 +155,7 @@ impl Duty {
         match self.server {
             Server::Gone { due, .. } if now >= due => actions.push(Action::Start),
             Server::Starting { start, .. } if now.since(start) >= SLOW => self.kill(start, &mut actions),
-            Server::Running { start, good, alive, failures }
+            Server::Running { start, good, alive, failures, .. }
                 if failures >= FAILURES && (now.since(alive) >= HUNG || now.since(good) >= SLOW) =>
             {
                 self.kill(start, &mut actions);
@@ -213,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn three_rounds_without_an_answer_release_and_one_captures_again() {
+    fn three_rounds_without_an_answer_release_and_eight_with_one_capture_again() {
         let mut duty = running(0);
         for ms in [250, 500] {
             duty.round(at(ms), false, true);
@@ -221,10 +230,25 @@ mod tests {
         }
         duty.round(at(750), false, true);
         assert_eq!(duty.due(at(750)), [Release]);
-        duty.round(at(1_000), true, true);
-        assert_eq!(duty.due(at(1_000)), [Capture]);
-        duty.round(at(1_250), false, true);
-        assert_eq!(duty.due(at(1_250)), [], "in a row");
+        for ms in (1_000..=2_500).step_by(250) {
+            duty.round(at(ms), true, true);
+            assert_eq!(duty.due(at(ms)), []);
+        }
+        duty.round(at(2_750), true, true);
+        assert_eq!(duty.due(at(2_750)), [Capture]);
+        duty.round(at(3_000), false, true);
+        assert_eq!(duty.due(at(3_000)), [], "in a row");
+    }
+
+    #[test]
+    fn a_server_that_answers_now_and_then_is_left_alone_and_killed_late() {
+        let mut duty = running(0);
+        let mut actions = Vec::new();
+        for ms in (250..=12_000).step_by(250) {
+            duty.round(at(ms), ms > 750 && ms % 1_000 == 0, false);
+            actions.extend(duty.due(at(ms)).into_iter().map(|action| (ms, action)));
+        }
+        assert_eq!(actions, [(750, Release), (10_000, Kill)]);
     }
 
     #[test]
