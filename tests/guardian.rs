@@ -115,3 +115,18 @@ fn g13_a_server_that_answers_now_and_then_is_not_believed() {
     assert_eq!(local, 0);
     assert!(back.is_some(), "{}", nodens.log());
 }
+
+/// Children of whoever ignores their end are not to be waited for, and that is inherited.
+#[test]
+fn g03_a_server_is_replaced_even_if_the_end_of_children_is_ignored() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup { by: vec!["env", "--ignore-signal=CHLD"], ..Setup::default() };
+    let mut nodens = setup.start(&world);
+    let server = nodens.server_pid();
+    signal(server, "KILL");
+    nodens.until("another server answers", || setup.is_served(&world));
+    assert_ne!(nodens.server_pid(), server);
+    let lines = nodens.log().lines().count();
+    assert!(lines < 30, "{lines} lines in the log");
+}

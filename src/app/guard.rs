@@ -8,7 +8,7 @@ use super::{Error, last_good, raise_descriptors, start_log, system};
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::guardian::{self, Bound, Job};
 use crate::network::{Firewall, Interface, Kind, Plan};
-use crate::sys::signal::Signals;
+use crate::sys::signal::{self, Signals};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,6 +18,8 @@ use std::os::fd::OwnedFd;
 /// Guards servers of this configuration until told to stop.
 pub(super) fn run(loaded: &Loaded, overrides: &Overrides) -> Result<(), Error> {
     let config = &loaded.config;
+    // Ignored, as it may have been inherited, it leaves no children to be waited for: no server's end would be noticed.
+    signal::restore(&[Signal::CHILD]);
     // Before the log's thread, which would hear them otherwise.
     let signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]).map_err(system("signals"))?;
     let log = start_log(config)?;

@@ -64,6 +64,14 @@ pub fn ignore(signals: &[Signal]) {
     }
 }
 
+/// Has `signals` do to this process what they do by default, whatever it inherited.
+pub fn restore(signals: &[Signal]) {
+    for signal in signals {
+        // SAFETY: SIG_DFL is no code of ours.
+        unsafe { libc::signal(signal.as_raw(), libc::SIG_DFL) };
+    }
+}
+
 /// Blocks no signal in this thread. Async-signal-safe.
 pub(super) fn unblock_all() -> io::Result<()> {
     let none = set_of(&[]);
