@@ -130,3 +130,35 @@ fn g03_a_server_is_replaced_even_if_the_end_of_children_is_ignored() {
     let lines = nodens.log().lines().count();
     assert!(lines < 30, "{lines} lines in the log");
 }
+
+/// Rules cannot be taken away while somebody holds the lock of iptables; a server can be replaced.
+#[test]
+fn g06_while_the_lock_of_iptables_is_held_a_server_is_replaced_in_time() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let directory = tempfile::tempdir().unwrap();
+    for name in
+        ["iptables", "ip6tables"].iter().flat_map(|name| ["", "-save", "-restore"].map(|end| format!("{name}{end}")))
+    {
+        let legacy = name.replacen("tables", "tables-legacy", 1);
+        let Ok(found) = which(&legacy) else { return support::process::skip(&format!("needs {legacy}")) };
+        std::os::unix::fs::symlink(found, directory.path().join(name)).unwrap();
+    }
+    let path = format!("PATH={}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let setup = Setup { firewall: "iptables", by: vec!["env", path.leak()], ..Setup::default() };
+    let mut nodens = setup.start(&world);
+    let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
+    let mut held = world.node.command("flock").args(["/run/xtables.lock", "sleep", "7"]).spawn().unwrap();
+    signal(nodens.server_pid(), "STOP");
+    sleep(Duration::from_secs(6));
+    let figures = asking.finish();
+    held.wait().unwrap();
+    assert!(worst(&figures, |f| f.longest_gap_ms) <= 4500, "{figures:#?}\n{}", nodens.log());
+    nodens.until("all is as it was", || setup.is_served(&world));
+}
+
+/// Where a program is found.
+fn which(name: &str) -> Result<std::path::PathBuf, ()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|at| at.join(name)).find(|file| file.exists()).ok_or(())
+}

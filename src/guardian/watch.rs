@@ -419,11 +419,30 @@ impl Watch {
         }
         if now >= self.next_look && !self.is_leaving() {
             self.next_look = now + LOOK;
+            let captured = self.duty.captured();
+            if !self.host.is_settled(captured) && !self.turn(captured) {
+                return;
+            }
             let leads = self.leads();
             if self.host.repair(leads) {
                 self.repaired = Some(now);
             }
         }
+    }
+
+    /// Has packets come here, or leaves them to kube-dns; says whether that was done. If not it is tried again, but not
+    /// before other things have had their turn: it may take long.
+    fn turn(&mut self, captured: bool) -> bool {
+        if captured {
+            self.host.capture()
+        } else {
+            self.host.release(self.another_serves())
+        }
+        let done = self.host.is_settled(captured);
+        if !done {
+            self.next_look = Moment::now() + INSIST;
+        }
+        done
     }
 
     fn act(&mut self, now: Moment) {
@@ -432,16 +451,15 @@ impl Watch {
                 Action::Start => self.start(now),
                 Action::Kill => self.kill(),
                 Action::Capture => {
-                    self.host.capture();
+                    self.turn(true);
                     self.announce(Stage::Serving);
                 }
                 Action::Release => {
                     tracing::warn!("the server does not answer: packets go to kube-dns");
                     self.announce(Stage::Starting);
-                    let another = self.another_serves();
-                    self.host.release(another);
-                    if another && self.server.is_some() {
-                        // The rules of the other still lead half of the packets to our sockets.
+                    // Those that still come here, half of them by the rules of another instance, or all as ours could not be
+                    // taken away, are to find somebody soon.
+                    if !self.turn(false) || self.another_serves() {
                         self.kill();
                     }
                 }

@@ -21,8 +21,10 @@ const REPAIRED: [&str; 4] = ["interface", "address", "rules", "fallback"];
 /// What may fail, by node-cache's names.
 const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interface_check"];
 
-/// How long a stop waits for the lock of iptables.
-const HURRY: Duration = Duration::from_secs(2);
+/// How long the lock of iptables is waited for: nothing is watched meanwhile. What was in vain is tried again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The same at a stop, when there is no other time.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The network as it was made.
 pub struct Host {
@@ -165,6 +167,11 @@ impl Host {
         self.did(done);
     }
 
+    /// Was it done to capture packets, or to release them, whichever is `wanted`?
+    pub fn is_settled(&self, wanted: bool) -> bool {
+        matches!(self.rules, Rules::None) || self.status.notrack == wanted
+    }
+
     fn did(&mut self, done: Result<(), (&'static str, String)>) {
         match done {
             Ok(()) => self.fine(&["iptables", "iptables_lock"]),
@@ -201,7 +208,7 @@ impl Host {
         if let Rules::Iptables { tables, .. } | Rules::Nftables { accept: Some(tables), .. } = &mut self.rules
             && last
         {
-            tables.set_patience(HURRY);
+            tables.set_patience(LAST_PATIENCE);
             // Without nftables the fallback is by iptables, too, and stays.
             if self.nftables.is_some() || for_good {
                 let removed = tables.remove_ours(false);

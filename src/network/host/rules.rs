@@ -1,8 +1,8 @@
 //! Who keeps packets out of connection tracking: chosen, written, put back.
 
-use super::{Error, Host, Rules};
+use super::{Error, Host, PATIENCE, Rules};
 use crate::network::Firewall;
-use crate::network::iptables::{Guard, Iptables};
+use crate::network::iptables::{self, Guard, Iptables};
 use crate::network::nftables::{self, Live, inspect};
 
 impl Host {
@@ -11,10 +11,10 @@ impl Host {
         let chosen = match self.plan.firewall {
             Firewall::None => return Ok(None),
             Firewall::Nftables => nftables::supported().map(|()| None).map_err(Error::Nftables)?,
-            Firewall::Iptables => Some(Iptables::find().map_err(Error::Iptables)?),
+            Firewall::Iptables => Some(find().map_err(Error::Iptables)?),
             Firewall::Auto => match nftables::supported() {
                 Ok(()) => None,
-                Err(error) => match Iptables::find() {
+                Err(error) => match find() {
                     Ok(tables) => {
                         tracing::info!(why = %error, "firewall: iptables");
                         return Ok(Some(tables));
@@ -119,7 +119,7 @@ impl Host {
         if !theirs.is_empty()
             && let Rules::Nftables { accept, .. } = &mut self.rules
         {
-            let tables = accept.take().map_or_else(Iptables::find, Ok);
+            let tables = accept.take().map_or_else(find, Ok);
             let done = tables.and_then(|tables| tables.accept(&self.what).map(|_| tables));
             match done {
                 Ok(tables) => *accept = Some(tables),
@@ -142,6 +142,13 @@ impl Host {
             self.status.dropping = dropping;
         }
     }
+}
+
+/// iptables for someone who has other things to do than to wait.
+fn find() -> Result<Iptables, iptables::Error> {
+    let mut tables = Iptables::find()?;
+    tables.set_patience(PATIENCE);
+    Ok(tables)
 }
 
 /// Are there filters of the older kind of iptables? Asking iptables itself would load them.

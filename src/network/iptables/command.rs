@@ -13,6 +13,9 @@ use std::time::Duration;
 /// What iptables exits with when it did not get what it needs, such as its lock.
 const RESOURCE_PROBLEM: i32 = 4;
 
+/// What a program may take beside waiting for its lock: there may be a hundred thousand rules.
+const WORK: Duration = Duration::from_secs(4);
+
 /// Why rules are not as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -151,7 +154,7 @@ fn legacy_has(table: &str, v6: bool) -> bool {
     }
 }
 
-/// Runs `program` and returns what it writes. It may wait for its lock for `patience`, and take twice as long in all.
+/// Runs `program` and returns what it writes. It may wait for its lock for `patience`, and take [`WORK`] on top.
 fn run(program: &str, arguments: &[&str], input: &str, patience: Duration) -> Result<String, Error> {
     let missing = |error: io::Error| Error::Missing { program: program.to_owned(), reason: error.to_string() };
     let mut command = Command::new(program);
@@ -168,7 +171,7 @@ fn run(program: &str, arguments: &[&str], input: &str, patience: Duration) -> Re
         }
         let _ = send.send(child.wait_with_output());
     });
-    let after = patience * 2;
+    let after = patience + WORK;
     let Ok(output) = receive.recv_timeout(after) else {
         // It may have ended in this very moment.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);

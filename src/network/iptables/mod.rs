@@ -76,8 +76,7 @@ impl Iptables {
         self.v4.backend
     }
 
-    /// From now on waits so long for the lock, in whole seconds, and for a program twice as long: who has to stop does
-    /// not wait for others.
+    /// From now on waits so long for the lock, in whole seconds: who has to stop does not wait for others.
     pub fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
