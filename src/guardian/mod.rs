@@ -99,6 +99,14 @@ pub enum Error {
     /// Sockets cannot be had.
     #[error(transparent)]
     Bind(Failure),
+    /// The same, where the interface that was to hold their addresses could not be made.
+    #[error("{problem}; without that, {source}")]
+    Bare {
+        /// Why it could not.
+        problem: String,
+        /// What came of it.
+        source: Failure,
+    },
     /// The same, noticed later.
     #[error("cannot open the socket at {address}: {source}")]
     Open {
@@ -129,9 +137,15 @@ pub fn run(mut job: Job, signals: Signals) -> Result<(), Error> {
     let host = Host::prepare(job.plan.clone(), instance.generation(), alone)?;
     match (job.bind)(host.skipped(), alone) {
         Ok(bound) => watch::Watch::new(job, signals, instance, host, bound).run(),
-        Err(error) => {
+        Err(source) => {
+            let status = host.status();
+            let error = if status.interface_up {
+                Error::Bind(source)
+            } else {
+                Error::Bare { problem: status.problem.clone(), source }
+            };
             host.leave(alone, false);
-            Err(Error::Bind(error))
+            Err(error)
         }
     }
 }

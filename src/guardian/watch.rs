@@ -215,6 +215,7 @@ impl Watch {
     fn drain(&mut self, now: Moment) {
         let successor = self.another_serves();
         tracing::info!(successor, "stopping: answering what has arrived");
+        self.host.hurry();
         self.announce(Stage::Leaving);
         if !successor {
             // Nobody else answers here: from now on kube-dns does.

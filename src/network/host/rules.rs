@@ -2,8 +2,11 @@
 
 use super::{Error, Host, Rules};
 use crate::network::Firewall;
-use crate::network::iptables::{Guard, Iptables};
+use crate::network::iptables::{self, Guard, Iptables};
 use crate::network::nftables::{self, Live, inspect};
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
+use std::time::Duration;
 
 impl Host {
     /// Chooses who writes the rules; gives iptables if it is that.
@@ -20,8 +23,10 @@ impl Host {
                         return Ok(Some(tables));
                     }
                     Err(other) => {
-                        self.failed("iptables", &format!("neither nftables nor iptables can be had: {error}; {other}"));
+                        let error = format!("neither nftables nor iptables can be had: {error}; {other}");
+                        self.failed_at("firewall", "iptables", &error);
                         self.plan.firewall = Firewall::None;
+                        self.status.firewall = "auto".to_owned();
                         return Ok(None);
                     }
                 },
@@ -34,7 +39,6 @@ impl Host {
 
     /// Writes the rules that are there from start to end.
     pub(super) fn make_rules(&mut self, tables: Option<Iptables>, generation: &str, alone: bool) {
-        self.status.firewall = "none".to_owned();
         if let Some(tables) = tables {
             self.status.firewall = "iptables".to_owned();
             let goes_with_us = self.link.as_ref().is_some_and(|link| link.kind() == "tun");
@@ -50,7 +54,7 @@ impl Host {
         } else if self.plan.firewall != Firewall::None {
             self.status.firewall = "nftables".to_owned();
             match Live::open(generation, &self.what) {
-                Ok(live) => self.rules = Rules::Nftables { live, accept: None },
+                Ok(live) => self.rules = Rules::Nftables { live, iptables: None },
                 Err(error) => self.failed("iptables", &error),
             }
         }
@@ -79,8 +83,9 @@ impl Host {
         any
     }
 
-    /// Removes the rules of node-cache. They would keep packets from kube-dns whenever nobody serves.
-    pub(super) fn remove_leftovers(&mut self) {
+    /// Removes the rules of node-cache. They would keep packets from kube-dns whenever nobody serves. And those of an
+    /// instance that wrote them by iptables and was killed, when we are `alone` and do not write them ourselves.
+    pub(super) fn remove_leftovers(&mut self, alone: bool) {
         let mut removed = Vec::new();
         if let Some(netlink) = &mut self.nftables {
             match inspect::node_cache_rules(netlink, false) {
@@ -94,6 +99,18 @@ impl Host {
                 Ok(rules) => removed.extend(rules),
                 Err(error) => tracing::warn!(%error, "cannot look for rules of node-cache"),
             }
+            if alone && !matches!(self.rules, Rules::Iptables { .. }) {
+                match tables.remove_ours(false) {
+                    Ok(rules) if rules.is_empty() => {}
+                    Ok(rules) => {
+                        tracing::info!(rules = rules.len(), "removed what an instance that was killed had left")
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot look for rules of an instance before us"),
+                }
+            }
+            if let Rules::Nftables { iptables, .. } = &mut self.rules {
+                *iptables = Some(tables);
+            }
         }
         if !removed.is_empty() {
             tracing::info!(rules = removed.len(), "removed what node-cache had left behind");
@@ -103,6 +120,10 @@ impl Host {
     /// Looks for policies that would drop untracked packets, and has iptables let ours pass where they are its own.
     /// A policy of nftables is not ours to override: no accept of one table outweighs a drop of another.
     pub(super) fn check_filters(&mut self) {
+        if matches!(self.rules, Rules::None) {
+            // Packets are tracked.
+            return;
+        }
         let mut found: Vec<(String, bool)> = Vec::new();
         if let Some(netlink) = &mut self.nftables {
             match inspect::dropping(netlink) {
@@ -110,26 +131,34 @@ impl Host {
                 Err(error) => tracing::warn!(%error, "cannot look for filters that drop"),
             }
         }
-        if legacy_filters()
-            && let Ok(chains) = Iptables::find().and_then(|tables| tables.dropping())
-        {
-            found.extend(chains.into_iter().map(|chain| (chain, true)));
-        }
-        let (theirs, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, iptables)| *iptables);
-        if !theirs.is_empty()
-            && let Rules::Nftables { accept, .. } = &mut self.rules
-        {
-            let tables = accept.take().map_or_else(Iptables::find, Ok);
-            let done = tables.and_then(|tables| tables.accept(&self.what).map(|_| tables));
-            match done {
-                Ok(tables) => *accept = Some(tables),
+        if legacy_filters() {
+            match self.rules.with_iptables(|tables| tables.sees_legacy().and_then(|()| tables.dropping())) {
+                Ok(chains) => found.extend(chains.into_iter().map(|chain| (chain, true))),
                 Err(error) => {
-                    let (kind, what) = (error.name(), format!("{} drops untracked packets: {error}", theirs[0].0));
-                    self.failed(kind, &what);
+                    static LINE: RateLimit = RateLimit::new(Duration::from_secs(3600));
+                    if let Some(suppressed) = LINE.allow(Moment::now()) {
+                        tracing::warn!(%error, suppressed, "cannot look for filters of iptables that drop");
+                    }
                 }
             }
         }
-        let dropping: Vec<String> = rest.into_iter().map(|(chain, _)| chain).collect();
+        let (theirs, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, iptables)| *iptables);
+        let mut dropping: Vec<String> = rest.into_iter().map(|(chain, _)| chain).collect();
+        let passed =
+            if theirs.is_empty() { Ok(false) } else { self.rules.with_iptables(|tables| tables.accept(&self.what)) };
+        match passed {
+            Ok(added) => {
+                if added {
+                    let chains: Vec<&str> = theirs.iter().map(|(chain, _)| &**chain).collect();
+                    tracing::info!(?chains, "their policy drops untracked packets: iptables lets ours pass");
+                }
+                self.fine(&["filter"]);
+            }
+            Err(error) => {
+                dropping.extend(theirs.into_iter().map(|(chain, _)| chain));
+                self.failed_at("filter", error.name(), &format!("untracked packets may be dropped: {error}"));
+            }
+        }
         if dropping != self.status.dropping {
             for chain in &dropping {
                 tracing::error!(
@@ -140,6 +169,19 @@ impl Host {
                 );
             }
             self.status.dropping = dropping;
+        }
+    }
+}
+
+impl Rules {
+    /// Does something with iptables, if there is one.
+    fn with_iptables<T>(
+        &self,
+        act: impl FnOnce(&Iptables) -> Result<T, iptables::Error>,
+    ) -> Result<T, iptables::Error> {
+        match self {
+            Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } => act(tables),
+            _ => act(&Iptables::find()?),
         }
     }
 }
