@@ -418,7 +418,7 @@ impl Watch {
 
     fn kill(&mut self) {
         if let Some(server) = &mut self.server {
-            tracing::error!("the server answers nobody: killed");
+            tracing::error!("the server answers no probes from 127.116.20.10 and ::1: killed");
             server.kill();
         }
     }
