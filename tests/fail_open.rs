@@ -132,7 +132,7 @@ fn a_silence_is_measured() {
     let setup = Setup::default();
     assert!(within(Duration::from_secs(3), || all_are(&world.pods[0], &setup.targets(), "local")).is_some());
     let mut report = Report::new("a silence of 600 ms", COLUMNS);
-    let none = measure(&mut report, &world, &setup, "none", 250, || {});
+    let none = measure(&mut report, &world, &setup, "none", 500, || {});
     let some = measure(&mut report, &world, &setup, "600 ms", 900, || {
         signal(server.pid(), "STOP");
         sleep(Duration::from_millis(600));
@@ -154,7 +154,7 @@ fn g03_every_end_is_served_through_every_death() {
     let mut report = Report::new("nftables, kube-proxy iptables", COLUMNS);
     let mut nodens = setup.start(&world);
     untracked(&mut report, &world, &setup);
-    measure(&mut report, &world, &setup, "alive", 250, || {});
+    measure(&mut report, &world, &setup, "alive", 500, || {});
     for (name, longest) in [("KILL", KILLED), ("ABRT", KILLED), ("STOP", HUNG)] {
         let server = nodens.server_pid();
         measure(&mut report, &world, &setup, &format!("SIG{name} server"), longest, || signal(server, name));

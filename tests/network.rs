@@ -5,7 +5,6 @@
 mod support;
 mod world;
 
-use std::process::Command;
 use std::time::Duration;
 use support::process::NODENS;
 use world::clients::{all_are, targets};
@@ -154,12 +153,11 @@ fn g16_without_ipv6_the_rest_is_served() {
     for ip in [LOCAL[1], VIP[1]] {
         assert!(nodens.log().contains(ip), "{ip} is not spoken of:\n{}", nodens.log());
     }
-    let tracked = world.tracked();
+    nodens.until("the way to kube-dns is prepared", || is_prepared(&world, &[LOCAL[0]]));
     signal(nodens.pid(), "KILL");
     let _ = nodens.end(Duration::from_secs(5));
     let left = within(SOON, || all_are(&world.pods[0], &v4, "backend"));
     assert!(left.is_some(), "not left to kube-dns; rules:\n{}", world.rules());
-    drop(tracked);
 }
 
 /// What is ours: nothing of it may be left.
@@ -199,8 +197,7 @@ fn h10_cleanup_gives_the_node_back_after_a_kill() {
         signal(nodens.pid(), "KILL");
         let _ = nodens.end(Duration::from_secs(5));
         node_cache::rules(&world.node);
-        let mut cleanup: Command = world.node.command(NODENS);
-        let output = cleanup.arg("cleanup").output().unwrap();
+        let output = world.node.command(NODENS).arg("cleanup").output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         nothing_left(&world);
         assert!(!world.rules().contains(node_cache::COMMENT), "{}", world.rules());

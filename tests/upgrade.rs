@@ -167,8 +167,8 @@ fn g01_told_to_end_too_early_the_old_one_waits_for_the_new_one() {
     report.end();
 }
 
-/// From the moment its sockets are bound, a successor has a part of the queries; those that wait there when it dies are
-/// lost with it. All others are answered, and the old instance goes on as if nothing had been.
+/// A successor that serves has a part of the queries; those that wait there when it dies are lost with it. All others are
+/// answered, and the old instance goes on as if nothing had been. Before that it has none; but it may be quick.
 #[test]
 fn g14_a_successor_that_dies_costs_what_it_had() {
     let _alone = alone();
@@ -176,7 +176,7 @@ fn g14_a_successor_that_dies_costs_what_it_had() {
     let setup = Setup::default();
     let mut old = setup.start(&world);
     let server = old.server_pid();
-    for stage in ["announced", "with a server", "serving"] {
+    for (stage, one_in) in [("announced", 50), ("with a server", 50), ("serving", 4)] {
         let mut report = Report::new(&format!("five successors killed as soon as they are {stage}"), COLUMNS);
         let load = Load::start(&world);
         for _ in 0..5 {
@@ -195,7 +195,9 @@ fn g14_a_successor_that_dies_costs_what_it_had() {
         for (name, figures) in load.finish(&mut report) {
             let [sent, lost, failed] =
                 [sum(&figures, |f| f.sent), sum(&figures, |f| f.lost), sum(&figures, |f| f.failed)];
-            report.check(lost * 4 <= sent && failed == 0, || format!("{name}: {lost} of {sent} lost, {failed} failed"));
+            report.check(lost * one_in <= sent && failed == 0, || {
+                format!("{name}: {lost} of {sent} lost, {failed} failed")
+            });
             report.check(sum(&figures, |f| f.backend) == 0, || format!("{name}: kube-dns was asked"));
         }
         report.end();

@@ -100,6 +100,7 @@ async fn serve(
         match guardian.order().await {
             Some(Order::State(now)) => state = Some(*now),
             Some(Order::Open) => break,
+            Some(Order::Farewell) => {}
             Some(Order::Stop) => return Ok(()),
             None => return Err(Error::Orphaned),
         }
@@ -125,6 +126,7 @@ async fn serve(
         match guardian.order().await {
             Some(Order::State(state)) => network.set(*state),
             Some(Order::Open) => {}
+            Some(Order::Farewell) => running.bid_farewell(),
             Some(Order::Stop) => break,
             None => return Err(Error::Orphaned),
         }

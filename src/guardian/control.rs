@@ -20,6 +20,8 @@ pub enum Order {
     State(Box<State>),
     /// The sockets are open.
     Open,
+    /// Close TCP connections behind an answer: packets of theirs will not find their way for long.
+    Farewell,
     /// Take sockets out of their groups, answer what has arrived, end.
     Stop,
 }
@@ -96,7 +98,7 @@ mod tests {
     fn messages_go_both_ways_and_the_end_is_seen() {
         let (ours, theirs) = pair().unwrap();
         let state = State { firewall: "nftables".to_owned(), notrack: true, ..State::default() };
-        for order in [Order::State(Box::new(state)), Order::Open, Order::Stop] {
+        for order in [Order::State(Box::new(state)), Order::Open, Order::Farewell, Order::Stop] {
             ours.send(&pack(&order).unwrap()).unwrap();
             let mut room = [0; LONGEST];
             let len = theirs.recv(&mut room).unwrap();

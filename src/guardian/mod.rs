@@ -7,14 +7,15 @@
 //!
 //! What happens when something dies: the server → the next one has its sockets, with all that is queued in them. The
 //! guardian → the kernel takes the live table and a TUN away and kills the server (PDEATHSIG); kube-dns answers by way of
-//! the standing table. Both → the same. See [`duty`] for a server that hangs, [`watch`] for a stop, [`instances`] for two
-//! guardians on one node.
+//! the standing table. Both → the same. See [`duty`] for a server that hangs, [`instances`] for two guardians on one
+//! node, and `watch` for a stop.
 
 pub mod control;
 pub mod duty;
 pub mod ending;
 pub mod instances;
 pub mod probe;
+mod server;
 mod watch;
 
 use crate::network::Plan;

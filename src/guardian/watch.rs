@@ -3,33 +3,35 @@
 //!
 //! A stop goes in this order. With a successor that serves: our sockets leave their groups, what was queued is answered,
 //! and only then our rules go; the successor's are the same, and nobody notices. While one is starting, we wait for it.
-//! Alone: the rules go first, so that new packets find kube-dns, then what was queued is answered.
+//! Alone: TCP connections are brought to their ends, the rules go, so that new packets find kube-dns, then what was queued
+//! is answered.
 
-use super::control::{self, Order, Report, State};
+use super::control::{Order, Report, State};
 use super::duty::{Action, Duty};
-use super::ending::{Reason, oom_kills};
+use super::ending::Reason;
 use super::instances::{Instance, Other, Stage};
 use super::probe::Round;
+use super::server::Server;
 use super::{Bound, Error, Job};
 use crate::network::host::{Host, Status};
 use crate::observe::limit::RateLimit;
-use crate::sys::clock::{Moment, cpu_time};
+use crate::sys::clock::Moment;
 use crate::sys::signal::Signals;
-use crate::sys::spawn::{Child, Spawn};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// How often probes begin.
 const ROUND: Duration = Duration::from_millis(250);
+/// How long its answers are waited for: three rounds in a row fail within a second.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// A round that is looked at this much too late says nothing: it was us who did not run.
 const LATE: Duration = Duration::from_millis(200);
-/// CPU time in a round that shows a server at work, above what its housekeeping takes.
-const WORK: Duration = Duration::from_millis(1);
+/// What is read of a server's reports before other things have their turn: it may have been taken over.
+const REPORTS: usize = 16;
 /// How long after the kernel's notification things are put right: changes come in groups.
 const SETTLE: Duration = Duration::from_millis(20);
 /// The same, when something had to be put right within the last second: somebody insists.
@@ -40,6 +42,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const SUCCESSOR: Duration = Duration::from_secs(10);
 /// How often it looks.
 const GLANCE: Duration = Duration::from_millis(50);
+/// How long TCP connections are given to end behind an answer.
+const FAREWELL: Duration = Duration::from_millis(250);
 /// How long a server may take to answer what it owes: its own limit, and some more.
 const DRAIN: Duration = Duration::from_secs(7);
 
@@ -64,22 +68,14 @@ pub(super) struct Watch {
     failure: Option<Error>,
 }
 
-/// A server and what the guardian knows of it.
-struct Server {
-    child: Child,
-    control: UnixDatagram,
-    told: Option<State>,
-    cpu: Duration,
-    oom_kills: Option<u64>,
-    hung: bool,
-}
-
 /// How far a stop is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stop {
     Not,
     /// For a successor, until then.
     Waiting(Moment),
+    /// For TCP connections to end, until then: without our rules their packets go astray.
+    Parting(Moment),
     /// For what is owed, until then.
     Draining(Moment),
 }
@@ -119,7 +115,7 @@ impl Watch {
             if self.go_on_stopping(now) {
                 break;
             }
-            if self.stop == Stop::Not || matches!(self.stop, Stop::Waiting(_)) {
+            if !self.is_leaving() {
                 self.act(now);
             }
             self.tell();
@@ -133,21 +129,10 @@ impl Watch {
     /// Waits until there is something to do.
     fn wait(&self) {
         let now = Moment::now();
-        let mut until = self.next_look;
-        match self.stop {
-            Stop::Not => {}
-            Stop::Waiting(end) => until = until.min(end).min(now + GLANCE),
-            Stop::Draining(end) => until = until.min(end),
-        }
-        until = until.min(self.duty.deadline().unwrap_or(until));
-        match &self.round {
-            Some((begun, _)) => until = until.min(*begun + ROUND),
-            None if self.duty.probing() => until = until.min(self.next_round),
-            None => {}
-        }
+        let until = self.deadline(now);
         let mut fds = vec![readable(self.signals.as_fd())];
         if let Some(server) = &self.server {
-            fds.extend([readable(server.control.as_fd()), readable(server.child.as_fd())]);
+            fds.extend(server.waits().map(readable));
         }
         fds.extend(self.host.events().iter().map(|events| readable(events.as_fd())));
         for (fd, write) in self.round.iter().flat_map(|(_, round)| round.waits()) {
@@ -172,12 +157,28 @@ impl Watch {
         }
     }
 
+    /// When there is something to do even if nothing happens.
+    fn deadline(&self, now: Moment) -> Moment {
+        let mut until = match self.stop {
+            Stop::Not => self.next_look,
+            Stop::Waiting(end) => self.next_look.min(end).min(now + GLANCE),
+            // Nothing else is looked after any more.
+            Stop::Parting(end) | Stop::Draining(end) => return end,
+        };
+        until = until.min(self.duty.deadline().unwrap_or(until));
+        match &self.round {
+            Some((begun, _)) => until.min(*begun + PATIENCE),
+            None if self.duty.probing() => until.min(self.next_round),
+            None => until,
+        }
+    }
+
     fn hear_signals(&mut self) {
         while let Some(signal) = self.signals.read() {
             match signal {
                 Signal::HUP => {
                     if let Some(server) = &self.server {
-                        let _ = server.child.kill(Signal::HUP);
+                        server.signal(Signal::HUP);
                     }
                 }
                 Signal::QUIT => {
@@ -201,22 +202,33 @@ impl Watch {
                     tracing::info!("stopping as soon as the instance that is starting serves");
                     self.stop = Stop::Waiting(now + SUCCESSOR);
                 } else {
-                    self.drain(now);
+                    self.part(now);
                 }
             }
-            Stop::Waiting(_) => self.drain(now),
-            Stop::Draining(_) => {
+            Stop::Waiting(_) => self.part(now),
+            Stop::Parting(_) | Stop::Draining(_) => {
                 tracing::warn!("stopping at once, as asked");
                 self.stop = Stop::Draining(now);
             }
         }
     }
 
-    fn drain(&mut self, now: Moment) {
+    /// Begins to leave: to another instance, or to kube-dns.
+    fn part(&mut self, now: Moment) {
         let successor = self.another_serves();
         tracing::info!(successor, "stopping: answering what has arrived");
         self.host.hurry();
         self.announce(Stage::Leaving);
+        match &self.server {
+            Some(server) if !successor && self.duty.captured() => {
+                server.send(&Order::Farewell);
+                self.stop = Stop::Parting(now + FAREWELL);
+            }
+            _ => self.drain(now, successor),
+        }
+    }
+
+    fn drain(&mut self, now: Moment, successor: bool) {
         if !successor {
             // Nobody else answers here: from now on kube-dns does.
             self.host.release(false);
@@ -234,17 +246,22 @@ impl Watch {
             Stop::Not => false,
             Stop::Waiting(until) => {
                 if now >= until || self.another_serves() {
-                    self.drain(now);
+                    self.part(now);
+                }
+                false
+            }
+            Stop::Parting(until) => {
+                if now >= until || self.server.is_none() {
+                    self.drain(now, false);
                 }
                 false
             }
             Stop::Draining(until) => {
                 if now >= until
-                    && let Some(mut server) = self.server.take()
+                    && let Some(server) = self.server.take()
                 {
                     tracing::warn!("the server has not answered all in time: killed");
-                    let _ = server.child.kill(Signal::KILL);
-                    let _ = server.child.wait();
+                    server.end();
                 }
                 self.server.is_none()
             }
@@ -253,48 +270,38 @@ impl Watch {
 
     /// Reads what the server says, and notices its end.
     fn hear_server(&mut self) {
-        let mut room = [0; control::LONGEST];
-        while let Some(server) = &self.server {
-            match server.control.recv(&mut room) {
-                Ok(0) => {
-                    // It ends, or it should: nothing could be said to it any more.
-                    let _ = server.child.kill(Signal::KILL);
-                    break;
+        for _ in 0..REPORTS {
+            let Some(report) = self.server.as_ref().and_then(Server::hear) else { break };
+            match report {
+                Ok(Report::Ready) => self.open(),
+                Ok(Report::Serving) => {
+                    self.duty.serving();
+                    self.next_round = Moment::now();
                 }
-                Err(_) => break,
-                Ok(len) => match control::unpack(&room[..len]) {
-                    Ok(Report::Ready) => self.open(),
-                    Ok(Report::Serving) => {
-                        self.duty.serving();
-                        self.next_round = Moment::now();
+                Ok(Report::Endpoints(endpoints)) => {
+                    let leads = self.leads();
+                    self.host.fall_back_to(&endpoints, leads);
+                }
+                Err(error) => {
+                    static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+                    if let Some(suppressed) = LINE.allow(Moment::now()) {
+                        tracing::warn!(%error, suppressed, "the server says what cannot be understood");
                     }
-                    Ok(Report::Endpoints(endpoints)) => {
-                        let leads = self.leads();
-                        self.host.fall_back_to(&endpoints, leads);
-                    }
-                    Err(error) => {
-                        static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
-                        if let Some(suppressed) = LINE.allow(Moment::now()) {
-                            tracing::warn!(%error, suppressed, "the server says what cannot be understood");
-                        }
-                    }
-                },
+                }
             }
         }
         let Some(server) = &mut self.server else { return };
-        let ending = match server.child.try_wait() {
+        let (ending, reason) = match server.ending() {
             Ok(None) => return,
-            Ok(Some(ending)) => ending,
+            Ok(Some(ended)) => ended,
             Err(error) => {
                 tracing::error!(%error, "cannot tell whether the server lives");
                 return;
             }
         };
-        let oom = server.oom_kills.is_some_and(|before| oom_kills().is_some_and(|now| now > before));
-        let reason = Reason::of(ending, server.hung, oom);
         self.server = None;
         self.round = None;
-        if self.stop != Stop::Not && !matches!(self.stop, Stop::Waiting(_)) {
+        if self.is_leaving() {
             return;
         }
         *self.restarts.entry(reason.name().to_owned()).or_default() += 1;
@@ -336,13 +343,18 @@ impl Watch {
         self.begin_stop();
     }
 
+    /// Is there no way back?
+    fn is_leaving(&self) -> bool {
+        matches!(self.stop, Stop::Parting(_) | Stop::Draining(_))
+    }
+
     fn another_serves(&self) -> bool {
         self.others().iter().any(|other| other.stage == Stage::Serving)
     }
 
     /// Goes on with a round of probes, or begins one.
     fn probe(&mut self, now: Moment) {
-        if !self.duty.probing() || matches!(self.stop, Stop::Draining(_)) {
+        if !self.duty.probing() || self.is_leaving() {
             self.round = None;
             return;
         }
@@ -351,8 +363,8 @@ impl Watch {
             let over = now.since(*begun);
             let verdict = match round.verdict() {
                 Some(verdict) => Some(verdict),
-                None if over >= ROUND + LATE => None,
-                None if over >= ROUND => Some(false),
+                None if over >= PATIENCE + LATE => None,
+                None if over >= PATIENCE => Some(false),
                 None => return,
             };
             let works = self.server.as_mut().is_some_and(Server::works);
@@ -373,7 +385,7 @@ impl Watch {
             let insists = self.repaired.is_some_and(|at| now.since(at) < Duration::from_secs(1));
             self.next_look = self.next_look.min(now + if insists { INSIST } else { SETTLE });
         }
-        if now >= self.next_look && !matches!(self.stop, Stop::Draining(_)) {
+        if now >= self.next_look && !self.is_leaving() {
             self.next_look = now + LOOK;
             let leads = self.leads();
             if self.host.repair(leads) {
@@ -407,16 +419,15 @@ impl Watch {
 
     fn kill(&mut self) {
         if let Some(server) = &mut self.server {
-            tracing::error!("the server answers nobody: killed");
-            server.hung = true;
-            let _ = server.child.kill(Signal::KILL);
+            tracing::error!("the server answers no probes from 127.116.20.10 and ::1: killed");
+            server.kill();
         }
     }
 
     fn start(&mut self, now: Moment) {
-        match self.spawn() {
+        match Server::start(&self.program, &self.job, &self.bound) {
             Ok(server) => {
-                tracing::info!(pid = server.child.pid().as_raw_nonzero().get(), "server started");
+                tracing::info!(pid = server.pid(), "server started");
                 self.server = Some(server);
                 self.duty.started(now);
             }
@@ -427,26 +438,11 @@ impl Watch {
         }
     }
 
-    fn spawn(&self) -> std::io::Result<Server> {
-        let (ours, theirs) = control::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut sockets = vec![theirs.as_fd(), self.job.text.as_fd()];
-        sockets.extend(self.bound.dns.iter().map(|(fd, _)| fd).chain(&self.bound.http).map(AsFd::as_fd));
-        let mut arguments = self.job.arguments.clone();
-        arguments.extend(["--supervised".into(), sockets.len().to_string().into()]);
-        // Should the file have been replaced or removed, it is still this very program that is meant.
-        let program = if same_file(&self.program) { self.program.clone() } else { PathBuf::from("/proc/self/exe") };
-        let child = Spawn { program: &program, arguments: &arguments, sockets: &sockets }.start()?;
-        Ok(Server { child, control: ours, told: None, cpu: Duration::ZERO, oom_kills: oom_kills(), hung: false })
-    }
-
     /// Tells the server how things stand, if that has changed.
     fn tell(&mut self) {
         let Some(server) = &mut self.server else { return };
         let state = state(self.host.status(), &self.restarts);
-        if server.told.as_ref() != Some(&state) && server.send(&Order::State(Box::new(state.clone()))) {
-            server.told = Some(state);
-        }
+        server.tell(state);
     }
 
     fn announce(&mut self, stage: Stage) {
@@ -467,32 +463,12 @@ impl Watch {
     }
 }
 
-impl Server {
-    /// Sends an order; one that finds the server's queue full is lost.
-    fn send(&self, order: &Order) -> bool {
-        control::pack(order).and_then(|packet| self.control.send(&packet)).is_ok()
-    }
-
-    /// Has it used CPU time since it was asked last?
-    fn works(&mut self) -> bool {
-        let now = cpu_time(self.child.pid()).unwrap_or_default();
-        now.saturating_sub(std::mem::replace(&mut self.cpu, now)) >= WORK
-    }
-}
-
 /// What the server is told.
 fn state(status: &Status, restarts: &BTreeMap<String, u64>) -> State {
     let Status { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, setup_errors } =
         status.clone();
     let restarts = restarts.clone();
     State { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, restarts, setup_errors }
-}
-
-/// Is the file at `path` the one that this process runs?
-fn same_file(path: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path: &std::path::Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    matches!((id(path), id(std::path::Path::new("/proc/self/exe"))), (Ok(a), Ok(b)) if a == b)
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {

@@ -43,13 +43,24 @@ fn pressure(held: usize, total: usize) -> usize {
     }
 }
 
+/// How near the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// Not at all.
+    No,
+    /// Connections are brought to their ends; new ones are still taken.
+    Farewell,
+    /// No more are taken.
+    Closed,
+}
+
 /// What all listeners share.
 pub struct House {
     front: Arc<Front>,
     limits: ArcSwap<ConnectionLimits>,
     connections: Arc<Connections>,
     pressure: watch::Sender<usize>,
-    closing: watch::Sender<bool>,
+    closing: watch::Sender<Closing>,
 }
 
 impl House {
@@ -60,7 +71,7 @@ impl House {
             limits: ArcSwap::from_pointee(limits),
             connections: Arc::default(),
             pressure: watch::Sender::new(0),
-            closing: watch::Sender::new(false),
+            closing: watch::Sender::new(Closing::No),
         })
     }
 
@@ -69,9 +80,14 @@ impl House {
         self.limits.store(Arc::new(limits));
     }
 
+    /// Prepares the end: each connection, there or to come, closes behind an answer.
+    pub fn bid_farewell(&self) {
+        self.closing.send_replace(Closing::Farewell);
+    }
+
     /// Begins the end: listeners take no more connections, and each connection closes when it owes no answer.
     pub fn close(&self) {
-        self.closing.send_replace(true);
+        self.closing.send_replace(Closing::Closed);
     }
 
     /// How many connections there are.
@@ -88,7 +104,7 @@ impl House {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let mut tasks = JoinSet::new();
         let mut closing = self.closing.subscribe();
-        while !*closing.borrow_and_update() {
+        while *closing.borrow_and_update() != Closing::Closed {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.admit(stream, peer.ip(), &mut tasks),

@@ -1,7 +1,7 @@
 //! One TCP connection: frames in, frames out (RFC 1035 §4.2.2).
 
 use super::output::Output;
-use super::{House, IDLE};
+use super::{Closing, House, IDLE};
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
 use crate::resolve::source_of;
@@ -92,7 +92,7 @@ impl Connection<'_> {
         stream: &mut TcpStream,
         mut ready: mpsc::UnboundedReceiver<Vec<u8>>,
         mut pressure: watch::Receiver<usize>,
-        mut closing: watch::Receiver<bool>,
+        mut closing: watch::Receiver<Closing>,
     ) -> End {
         let (reader, mut writer) = stream.split();
         let mut batch = Vec::new();
@@ -101,7 +101,7 @@ impl Connection<'_> {
         tokio::pin!(timer);
         let mut farewell = None;
         loop {
-            if *closing.borrow_and_update() && !self.finished {
+            if *closing.borrow_and_update() != Closing::No && !self.finished {
                 let now = Instant::now();
                 let end = *farewell.get_or_insert(now + FAREWELL);
                 let answered = self.active + FAREWELL > end;
