@@ -46,9 +46,12 @@ fn ready(node: &Namespace) -> String {
     node.get(&format!("{}:8080", LOCAL[0]), "/ready")
 }
 
-/// The page of metrics.
+/// What the metrics say of the node's network, one line each.
 fn metrics(node: &Namespace) -> String {
-    node.get(&format!("{}:9253", LOCAL[0]), "/metrics")
+    let page = node.get(&format!("{}:9253", LOCAL[0]), "/metrics");
+    let of_network = ["nodens_network_", "nodens_interface_", "nodens_notrack_", "nodens_failopen_"];
+    let lines = page.lines().filter(|line| of_network.iter().any(|name| line.starts_with(name)));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Sends a signal and waits for the end.
@@ -125,7 +128,7 @@ fn h06_where_nftables_drops_what_it_does_not_know_it_is_said() {
     }; }'");
     let setup = Setup { firewall: "auto", ..Setup::default() };
     let mut nodens = setup.launch(&world);
-    let drops = || metrics(&world.node).contains("\nnodens_network_filter_drops{chain=\"inet guard input\"} 1\n");
+    let drops = || metrics(&world.node).contains("nodens_network_filter_drops{chain=\"inet guard input\"} 1\n");
     nodens.until("it is counted", drops);
     let log = nodens.log();
     let said = log.lines().filter(|line| line.contains("drops untracked packets")).collect::<Vec<_>>();
@@ -244,8 +247,8 @@ fn h06_without_rules_the_interface_alone_is_managed() {
     assert_eq!(children(nodens.pid()).len(), 1);
     assert_eq!(rules(), before);
     let page = metrics(&world.node);
-    assert!(page.contains("\nnodens_notrack_active{firewall=\"none\"} 0\n"), "{page}");
-    assert!(page.contains("\nnodens_interface_up{interface=\"nodelocaldns\",kind=\""), "{page}");
+    assert!(page.contains("nodens_notrack_active{firewall=\"none\"} 0\n"), "{page}");
+    assert!(page.contains("nodens_interface_up{interface=\"nodelocaldns\",kind=\""), "{page}");
     world.node.sh("ip link del nodelocaldns");
     assert!(within(SOON, || all_are(&world.pods[0], &targets(&LOCAL), "local")).is_some(), "{}", nodens.log());
     stop(&mut nodens, "TERM");
@@ -287,7 +290,7 @@ fn h06_without_failing_open_what_was_prepared_before_is_removed() {
     nodens.until("it serves everybody", || setup.is_served(&world));
     assert!(!has_fallback(&world), "{}", fallback(&world));
     let page = metrics(&world.node);
-    assert!(page.contains("\nnodens_failopen_endpoints{family=\"1\"} 0\n"), "{page}");
+    assert!(page.contains("nodens_failopen_endpoints{family=\"ipv4\"} 0\n"), "{page}");
     stop(&mut nodens, "TERM");
     // By one that is still there.
     let mut before = setup.start(&world);
@@ -328,8 +331,8 @@ fn the_way_to_kube_dns_follows_where_kube_dns_is() {
     let followed = within(Duration::from_secs(20), || leads(&now));
     assert!(followed.is_some(), "{}\n{}", fallback(&world), nodens.log());
     let counted = |page: &str| {
-        page.contains("\nnodens_failopen_endpoints{family=\"1\"} 1\n")
-            && page.contains("\nnodens_failopen_endpoints{family=\"2\"} 2\n")
+        page.contains("nodens_failopen_endpoints{family=\"ipv4\"} 1\n")
+            && page.contains("nodens_failopen_endpoints{family=\"ipv6\"} 2\n")
     };
     nodens.until("it is counted", || counted(&metrics(&world.node)));
     assert_eq!(nodens.metric(&world.node, "nodens_network_repairs_total", ""), 0.0, "nobody else changed anything");
