@@ -1,7 +1,7 @@
 //! What a node may be like beside the usual: filters that drop, a node-cache that comes back, networks that others
 //! manage; and what there is for people who look and clean up. Rows G2, G18, H6 and H10.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 mod support;
 mod world;
@@ -322,7 +322,7 @@ fn the_way_to_kube_dns_follows_where_kube_dns_is() {
     let mut nodens = Setup::default().launch_with(&world, &text);
     let leads = |wanted: &[&str]| {
         let rules = world.node.sh("nft list table inet nodens-failopen 2>/dev/null || true");
-        BACKENDS.iter().flatten().all(|ip| rules.contains(&format!("{ip}")) == wanted.contains(ip))
+        BACKENDS.iter().flatten().all(|ip| rules.contains(ip) == wanted.contains(ip))
     };
     nodens.until("it leads to the first", || leads(&BACKENDS[0]));
     drop(first);
