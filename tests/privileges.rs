@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
-use support::process::NODENS;
+use support::process::{NODENS, can_run};
 use tempfile::TempDir;
 use world::clients::{all_are, targets};
 use world::guardian::{Guardian, Setup, is_prepared, signal};
@@ -99,6 +99,7 @@ fn confined(nodens: &mut Guardian) {
     {
         assert_eq!(status(server, name), wanted, "{name}");
     }
+    assert_eq!(status(server, "CapBnd") & !BOTH_BITS, 0, "of what can be had by running a program that has it");
     let log = nodens.log();
     let line = log.lines().find(|line| line.contains("confined")).unwrap_or_default();
     assert!(line.contains("no capabilities, no new privileges, ") && line.contains("seccomp"), "{log}");
@@ -134,6 +135,22 @@ fn g19_two_capabilities_are_enough_where_nothing_can_be_written() {
     }
     let mut nodens = root.launch(&world, "{}");
     serves_and_fails_open(&world, &root.setup, &mut nodens);
+}
+
+/// Untracked packets may be dropped where we are not even allowed to look.
+#[test]
+fn without_net_raw_the_filters_that_cannot_be_seen_are_spoken_of() {
+    if !can_run("iptables-legacy") {
+        return;
+    }
+    let Some(world) = World::new(Proxy::Nftables) else { return };
+    world.node.sh("iptables-legacy -A INPUT -p tcp --dport 22 -j ACCEPT");
+    let root = restricted("", BOTH);
+    let mut nodens = root.launch(&world, "{}");
+    nodens.until("it serves", || all_are(&world.pods[0], &targets(&LOCAL), "local"));
+    let log = nodens.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("iptables-legacy may drop")).collect();
+    assert!(said.len() == 1 && said[0].contains("NET_RAW"), "{log}");
 }
 
 /// Has `/dev/net` hold a device that these permissions are for, or nothing.

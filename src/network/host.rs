@@ -232,8 +232,12 @@ impl Host {
         let all = last && (self.nftables.is_some() || for_good);
         match &self.rules {
             Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } if all => {
-                let removed = tables.remove_ours(false);
-                removed.map_or_else(|error| tracing::error!(%error, "iptables rules stay behind"), drop);
+                match tables.remove_ours(false) {
+                    Ok(_) => {}
+                    // Nor could iptables have written any there.
+                    Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
+                    Err(error) => tracing::error!(%error, "iptables rules stay behind"),
+                }
             }
             _ => self.release(!last),
         }

@@ -105,6 +105,8 @@ impl Host {
                     Ok(rules) => {
                         tracing::info!(rules = rules.len(), "removed what an instance that was killed had left")
                     }
+                    // Nor could iptables have written any there.
+                    Err(iptables::Error::Unreadable { .. }) => {}
                     Err(error) => tracing::warn!(%error, "cannot look for rules of an instance before us"),
                 }
             }
@@ -137,7 +139,8 @@ impl Host {
                 Err(error) => {
                     static LINE: RateLimit = RateLimit::new(Duration::from_secs(3600));
                     if let Some(suppressed) = LINE.allow(Moment::now()) {
-                        tracing::warn!(%error, suppressed, "cannot look for filters of iptables that drop");
+                        let remedy = "have iptables installed where nodens runs, and grant the capability NET_RAW";
+                        tracing::warn!(%error, suppressed, remedy, "the filters of iptables-legacy may drop what we do not see");
                     }
                 }
             }
