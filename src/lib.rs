@@ -19,17 +19,27 @@
 //! Over TCP ([`serve::stream`]) the same happens on the look-up thread, many queries per connection, answered in the
 //! order in which answers come.
 //!
-//! # Threads
+//! # Processes and threads
 //!
-//! One per UDP worker and address, which never waits for anything but packets; one for look-ups and TCP; one beside them
-//! for metrics, health, reload and the addresses of upstreams ([`app`]); one that writes the log ([`observe::log`]).
+//! `nodens serve` on a node is two processes. The [`guardian`] has the privileges: it makes interface and rules
+//! ([`network`]), binds all sockets, starts the server with copies of them, asks it four times a second, and replaces it
+//! when it dies or hangs. It is one thread, and reads no packet but the replies to its own questions. The server
+//! ([`app::supervised`]) reads everybody's packets and may do nothing else: no capability, few system calls, no file to be
+//! written ([`sys::confine`]). They talk over a socket pair ([`guardian::control`]). Where nothing is to be made of the
+//! network there is no guardian, and one process binds its own sockets.
+//!
+//! Threads of the server: one per UDP worker and address, which never waits for anything but packets; one for look-ups and
+//! TCP; one beside them for metrics, health, reload and the addresses of upstreams ([`app`]). One more in each process
+//! writes the log ([`observe::log`]).
 //!
 //! # Who may use whom
 //!
-//! `wire, sys, observe, config → cache, upstream → resolve → serve → admin → app → cli → main`: a module uses what stands
-//! to its left, and modules side by side do not use each other, but for [`observe`] and [`config::limits`], which all
-//! may. `tests/architecture.rs` holds this against the code. Only [`sys`] contains unsafe code. Time below `app` is an
-//! argument ([`sys::clock::Moment`]), and nothing below `upstream` knows tokio.
+//! `wire, sys, observe, config → cache, upstream → resolve → serve → admin → app → cli → main`, and beside it
+//! `wire, sys, observe → network → guardian → app`: a module uses what stands to its left, and modules side by side do not
+//! use each other, but for [`observe`] and [`config::limits`], which all may; [`network`] does not even use [`wire`].
+//! `tests/architecture.rs` holds this against the code. Only [`sys`] contains unsafe code. Time below `app` is an
+//! argument ([`sys::clock::Moment`]), but for the guardian's loop, and neither what is below `upstream` nor the guardian
+//! knows tokio.
 
 pub mod admin;
 pub mod app;

@@ -1,4 +1,5 @@
-//! Every command that README.md shows in a `sh` fence is run, and every example file is checked.
+//! Every command that README.md shows in a `sh` fence is run, every example file is checked, and what it says of names is
+//! held against the program.
 //!
 //! A command whose tool is missing on this machine is skipped with a line that says so; in CI (`CI=true`) that fails.
 
@@ -6,8 +7,10 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use support::demo::Demo;
+use support::netns::isolated;
 use support::process::{NODENS, can_run, shell, skip, stderr, stdout};
 
 const README: &str = include_str!("../README.md");
@@ -21,6 +24,8 @@ enum Runner {
     Alone,
     /// This file, with a demo running.
     WithDemo,
+    /// This file, in a network of its own.
+    Isolated,
     /// This file, as far as looking whether everything needed is there.
     Bench,
 }
@@ -35,6 +40,7 @@ fn commands() -> Vec<(Runner, String)> {
             }
             "dig" | "curl" if line.contains("127.0.0.1") => Runner::WithDemo,
             "nodens" if line.contains("127.0.0.1:5300") => Runner::WithDemo,
+            "nodens" if line.starts_with("nodens network") || line.starts_with("nodens cleanup") => Runner::Isolated,
             "nodens" if !line.starts_with("nodens serve") => Runner::Alone,
             "benches/side_by_side.py" => Runner::Bench,
             _ => panic!("no test runs this command of README.md: {line}"),
@@ -65,13 +71,18 @@ fn of(runner: Runner) -> Vec<String> {
     lines
 }
 
+/// Is it for Kubernetes, and not for nodens?
+fn is_manifest(text: &str) -> bool {
+    text.starts_with("apiVersion:")
+}
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
 fn every_command_has_a_runner() {
-    for runner in [Runner::Cargo, Runner::Alone, Runner::WithDemo, Runner::Bench] {
+    for runner in [Runner::Cargo, Runner::Alone, Runner::WithDemo, Runner::Isolated, Runner::Bench] {
         of(runner);
     }
 }
@@ -79,7 +90,7 @@ fn every_command_has_a_runner() {
 #[test]
 fn commands_that_need_no_server_work_as_shown() {
     let directory = tempfile::tempdir().unwrap();
-    let example = fences("yaml").concat();
+    let example = fences("yaml").into_iter().find(|text| !is_manifest(text)).unwrap();
     std::fs::write(directory.path().join("nodens.yaml"), example).unwrap();
     for line in of(Runner::Alone) {
         let ran = shell(&line, directory.path());
@@ -105,6 +116,66 @@ fn commands_for_the_demo_work_as_shown() {
         }
     }
     assert_eq!(demo.terminate().code(), Some(0));
+}
+
+#[test]
+fn commands_about_the_node_work_as_shown() {
+    isolated("commands_about_the_node_work_as_shown", || {
+        for line in of(Runner::Isolated) {
+            let ran = shell(&line, Path::new("/"));
+            assert!(ran.status.success(), "{line}: {}{}", stdout(&ran), stderr(&ran));
+        }
+    });
+}
+
+#[test]
+fn the_services_shown_are_those_that_are_looked_for() {
+    let shown = fences("yaml").into_iter().filter(|text| is_manifest(text)).collect::<String>();
+    let mut names = Vec::new();
+    for document in shown.split("---\n") {
+        let service: serde_json::Value = yaml_serde::from_str(document).unwrap();
+        assert_eq!((&service["kind"], &service["apiVersion"]), (&"Service".into(), &"v1".into()), "{document}");
+        assert_eq!(service["spec"]["ports"].as_array().map(Vec::len), Some(2), "{document}");
+        let [name, namespace] = ["name", "namespace"].map(|key| service["metadata"][key].as_str().unwrap());
+        names.push((format!("{name}.{namespace}"), service["spec"]["clusterIP"] == "None"));
+    }
+    // That these are the defaults is tested elsewhere.
+    let defaults = include_str!("../config/nodens.yaml");
+    let [(endpoints, true), (upstream, false)] = &names[..] else { panic!("{names:?}") };
+    assert!(defaults.contains(&format!("endpoints: {endpoints}.svc.cluster.local\n")), "{endpoints}");
+    let variable = upstream.trim_end_matches(".kube-system").replace('-', "_").to_uppercase() + "_SERVICE_HOST";
+    assert!(defaults.contains(&variable), "{variable}");
+}
+
+#[test]
+fn every_metric_is_in_the_readme_and_no_other() {
+    let mut folders = vec![root().join("src")];
+    let mut counted = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(path).unwrap();
+                counted.extend(text.split('"').filter(|word| is_metric(word)).map(str::to_owned));
+            }
+        }
+    }
+    let shown = |word: &&str| is_metric(word);
+    let shown: BTreeSet<String> = README.split(is_no_name).filter(shown).map(str::to_owned).collect();
+    assert!(counted.len() > 30, "{counted:?}");
+    assert_eq!(shown, counted);
+}
+
+/// Is it the name of a metric that nodens has of its own, or of node-cache?
+fn is_metric(word: &str) -> bool {
+    let ours = ["nodens_", "coredns_"].iter().any(|prefix| word.starts_with(prefix));
+    ours && !word.contains(is_no_name)
+}
+
+fn is_no_name(c: char) -> bool {
+    !(c.is_ascii_lowercase() || c == '_')
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! The composition root: the only place that knows all modules. Configuration in, a running daemon out.
 //!
-//! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, workers, listeners, probes. The end is the start backwards: readiness falls first, then
-//! sockets leave their groups with their queues read out, then what is in flight is answered.
+//! Where something is to be made of the node's network, [`serve`] is two processes: `guard` tells the guardian what the
+//! configuration wants, and [`supervised`] is the server that the guardian starts and hands its sockets to. Elsewhere
+//! [`run`] is all of it, on sockets of its own.
+//!
+//! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, workers, listeners, probes.
+//! The end is the start backwards: readiness falls first, then sockets leave their groups with their queues read out,
+//! then what is in flight is answered.
 
 mod endpoints;
 mod guard;

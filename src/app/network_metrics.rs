@@ -5,6 +5,7 @@
 use crate::admin::ready::Condition;
 use crate::guardian::control::State;
 use crate::observe::metrics::Metrics;
+use crate::observe::queries::{Family, Label};
 use crate::observe::sink::FamilySink;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +69,7 @@ fn report(sink: &mut FamilySink, state: &State) {
     let help = "Do packets for us skip connection tracking? 1 or 0.";
     sink.gauge("nodens_notrack_active", help, &[("firewall", &state.firewall)], truth(state.notrack));
     let v4 = state.endpoints.iter().filter(|endpoint| endpoint.is_ipv4()).count();
-    for (family, n) in [("1", v4), ("2", state.endpoints.len() - v4)] {
+    for (family, n) in [(Family::V4.name(), v4), (Family::V6.name(), state.endpoints.len() - v4)] {
         let help = "Servers that answer when nodens does not.";
         sink.gauge("nodens_failopen_endpoints", help, &[("family", family)], n as f64);
     }
@@ -161,8 +162,8 @@ mod tests {
         for line in [
             "nodens_interface_up{interface=\"nodelocaldns\",kind=\"tun\"} 1",
             "nodens_notrack_active{firewall=\"nftables\"} 1",
-            "nodens_failopen_endpoints{family=\"1\"} 2",
-            "nodens_failopen_endpoints{family=\"2\"} 1",
+            "nodens_failopen_endpoints{family=\"ipv4\"} 2",
+            "nodens_failopen_endpoints{family=\"ipv6\"} 1",
             "nodens_network_filter_drops{chain=\"ip filter INPUT\"} 1",
             "nodens_network_repairs_total{what=\"address\"} 0",
             "nodens_network_repairs_total{what=\"fallback\"} 0",

@@ -27,8 +27,7 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
     let running = instances::all().unwrap_or_default().into_iter().filter(|i| i.stage != Stage::Leaving).count();
     if args.dry_run {
         let found = survey::survey(&args.interface);
-        let lines: String = found.removable().iter().map(|line| format!("would remove: {line}\n")).collect();
-        output::print(&lines)?;
+        print(&found.removable(), "would remove", found.unseen.is_empty())?;
         found.unseen.iter().for_each(|error| output::complain(error));
         if running > 0 {
             output::warn("an instance of nodens runs here: nothing can be removed before it is stopped");
@@ -42,7 +41,13 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
         return Ok(Outcome::Failure);
     }
     let (removed, failed) = survey::clean(&args.interface);
-    output::print(&removed.iter().map(|line| format!("removed: {line}\n")).collect::<String>())?;
+    print(&removed, "removed", failed.is_empty())?;
     failed.iter().for_each(|error| output::complain(error));
     Ok(if failed.is_empty() { Outcome::Success } else { Outcome::Failure })
+}
+
+/// Prints a line for each of `what`; that there is nothing only if that is `known`.
+fn print(what: &[String], verb: &str, known: bool) -> Result<(), output::Error> {
+    let lines: String = what.iter().map(|line| format!("{verb}: {line}\n")).collect();
+    output::print(if what.is_empty() && known { "nothing to remove\n" } else { &lines })
 }

@@ -65,6 +65,9 @@ impl View {
             let _ = writeln!(out, "{} {value}", style.bold(&format!("{label:<11}")));
         };
         let Survey { links, tables, fallback, iptables, node_cache, dropping, unseen } = &self.survey;
+        if self.instances.is_empty() && self.survey.is_empty() {
+            row("nodens", "nothing of it on this host");
+        }
         for instance in &self.instances {
             row("instance", &format!("{} {}", instance.generation, instance.stage.name()));
         }
@@ -94,7 +97,7 @@ impl View {
         for error in unseen {
             row("unseen", &style.red(error));
         }
-        if out.is_empty() { "nothing of nodens on this host\n".to_owned() } else { out }
+        out
     }
 
     fn json(&self) -> Value {
@@ -132,7 +135,7 @@ mod tests {
             survey: Survey::default(),
             conntrack: Conntrack { entries: None, limit: None, insert_failed: None },
         };
-        assert_eq!(none.text(Style::PLAIN), "nothing of nodens on this host\n");
+        assert_eq!(none.text(Style::PLAIN), "nodens      nothing of it on this host\n");
         assert_eq!(none.json()["fallback"], Value::Null);
         let address: std::net::IpAddr = "169.254.20.10".parse().unwrap();
         let link = Found { name: "nodelocaldns".into(), kind: "tun".into(), up: true, addresses: vec![address] };

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "SIGHUP reloads the configuration, SIGTERM drains and stops, a second SIGTERM stops at once.")]
+#[command(
+    after_help = "SIGHUP reloads the configuration, SIGTERM drains and stops, a second SIGTERM stops at once. SIGQUIT \
+                  stops for good: the fallback to kube-dns goes, too."
+)]
 pub struct Args {
     /// Configuration file (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
     #[arg(long, value_name = "FILE")]

@@ -2,7 +2,7 @@
 //! the server is replaced.
 //!
 //! A dead server is replaced at once and capturing goes on for a moment: the sockets are the guardian's, so what arrives
-//! meanwhile is queued, and a server that starts within [`SPARE`] answers it. A server that does not answer loses its
+//! meanwhile is queued, and a server that starts within `SPARE` answers it. A server that does not answer loses its
 //! packets first, which costs it nothing, and its life later, which costs the cache: soon when it does not even use CPU
 //! time (stopped, deadlocked), late when it does (starved, swapping). Servers that end soon after their start are
 //! started again more and more slowly; kube-dns answers all the while.

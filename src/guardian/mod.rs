@@ -7,8 +7,8 @@
 //!
 //! What happens when something dies: the server → the next one has its sockets, with all that is queued in them. The
 //! guardian → the kernel takes the live table and a TUN away and kills the server (PDEATHSIG); kube-dns answers by way of
-//! the standing table. Both → the same. See [`duty`] for a server that hangs, [`watch`] for a stop, [`instances`] for two
-//! guardians on one node.
+//! the standing table. Both → the same. See [`duty`] for a server that hangs, [`instances`] for two guardians on one
+//! node, and `watch` for a stop.
 
 pub mod control;
 pub mod duty;
@@ -113,6 +113,14 @@ pub enum Error {
     /// Sockets cannot be had.
     #[error(transparent)]
     Bind(Failure),
+    /// The same, where the interface that was to hold their addresses could not be made.
+    #[error("{problem}; without that, {source}")]
+    Bare {
+        /// Why it could not.
+        problem: String,
+        /// What came of it.
+        source: Failure,
+    },
     /// The same, noticed later.
     #[error("cannot open the socket at {address}: {source}")]
     Open {
@@ -154,9 +162,15 @@ pub fn run(mut job: Job, signals: Signals) -> Result<(), Error> {
     let host = Host::prepare(job.plan.clone(), instance.generation(), alone)?;
     match (job.bind)(host.skipped(), alone) {
         Ok(bound) => watch::Watch::new(job, signals, instance, host, bound).run(),
-        Err(error) => {
+        Err(source) => {
+            let status = host.status();
+            let error = if status.interface_up {
+                Error::Bind(source)
+            } else {
+                Error::Bare { problem: status.problem.clone(), source }
+            };
             host.leave(alone, false);
-            Err(Error::Bind(error))
+            Err(error)
         }
     }
 }

@@ -13,7 +13,7 @@ use super::instances::{Instance, Other, Stage};
 use super::probe::Round;
 use super::server::Server;
 use super::{Bound, Error, Job};
-use crate::network::host::{Host, Status};
+use crate::network::host::Host;
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
 use crate::sys::signal::Signals;
@@ -469,7 +469,7 @@ impl Watch {
 
     fn kill(&mut self) {
         if let Some(server) = &mut self.server {
-            tracing::error!("the server answers nobody: killed");
+            tracing::error!("the server answers no probes from 127.116.20.10 and ::1: killed");
             server.kill();
         }
     }
@@ -491,8 +491,7 @@ impl Watch {
     /// Tells the server how things stand, if that has changed.
     fn tell(&mut self) {
         let Some(server) = &mut self.server else { return };
-        let state = state(self.host.status(), &self.restarts);
-        server.tell(state);
+        server.tell(State::of(self.host.status(), &self.restarts));
     }
 
     fn announce(&mut self, stage: Stage) {
@@ -511,14 +510,6 @@ impl Watch {
     fn leads(&self) -> bool {
         self.instance.leads(&self.others())
     }
-}
-
-/// What the server is told.
-fn state(status: &Status, restarts: &BTreeMap<String, u64>) -> State {
-    let Status { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, setup_errors } =
-        status.clone();
-    let restarts = restarts.clone();
-    State { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, restarts, setup_errors }
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {

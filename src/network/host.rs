@@ -10,8 +10,8 @@ mod rules;
 use super::iptables::{self, Guard, Iptables};
 use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
-use super::nftables::{self, Live};
-use super::{Kind, Match, Plan};
+use super::nftables::{self, Live, inspect};
+use super::{Firewall, Kind, Match, Plan};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,10 +21,12 @@ const REPAIRED: [&str; 4] = ["interface", "address", "rules", "fallback"];
 /// What may fail, by node-cache's names.
 const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interface_check"];
 
-/// How long the lock of iptables is waited for: nothing is watched meanwhile. What was in vain is tried again.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The same at a stop, when there is no other time.
-const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the lock of iptables is waited for once we capture: for each family, and for each of two changes. Nothing is
+/// watched meanwhile.
+const HURRY: Duration = Duration::from_secs(1);
+
+/// What is said when the kernel lets us change nothing.
+const NET_ADMIN: &str = "this needs the capability NET_ADMIN in the host's network (hostNetwork: true)";
 
 /// The network as it was made.
 pub struct Host {
@@ -38,16 +40,16 @@ pub struct Host {
     /// Where the standing table shall lead; empty as long as nobody has said.
     endpoints: Vec<SocketAddr>,
     status: Status,
-    /// The kind of failure that [`Status::problem`] tells of.
-    problem: &'static str,
+    /// What [`Status::problem`] tells of, by what fails.
+    problems: BTreeMap<&'static str, String>,
 }
 
 /// Who keeps packets out of connection tracking.
 enum Rules {
     /// Nobody.
     None,
-    /// We; and iptables lets packets pass that its policy would drop.
-    Nftables { live: Live, accept: Option<Iptables> },
+    /// We; and iptables, where there is one, lets packets pass that its policy would drop.
+    Nftables { live: Live, iptables: Option<Iptables> },
     /// iptables.
     Iptables { tables: Iptables, guard: Guard },
 }
@@ -59,7 +61,7 @@ pub struct Status {
     pub interface: Option<(String, String)>,
     /// Are all addresses there?
     pub interface_up: bool,
-    /// `nftables`, `iptables` or `none`.
+    /// `nftables`, `iptables` or `none`; `auto` when neither could be had.
     pub firewall: String,
     /// Do packets for us skip connection tracking?
     pub notrack: bool,
@@ -84,6 +86,12 @@ pub enum Error {
     /// The same for iptables.
     #[error("network.firewall is iptables: {0}")]
     Iptables(#[source] iptables::Error),
+    /// No rules at all, where certain ones were asked for.
+    #[error("network.firewall is {firewall}: {NET_ADMIN}")]
+    NotPermitted {
+        /// By whom they were to be written.
+        firewall: &'static str,
+    },
 }
 
 impl Host {
@@ -95,7 +103,12 @@ impl Host {
     pub fn prepare(plan: Plan, generation: &str, alone: bool) -> Result<Host, Error> {
         let what = Match { addresses: plan.addresses.clone(), port: plan.port, health: plan.health };
         let zero = |names: [&str; 4]| names.iter().map(|&name| (name.to_owned(), 0)).collect();
-        let status = Status { repairs: zero(REPAIRED), setup_errors: zero(FAILED), ..Status::default() };
+        let status = Status {
+            firewall: "none".to_owned(),
+            repairs: zero(REPAIRED),
+            setup_errors: zero(FAILED),
+            ..Status::default()
+        };
         let mut host = Host {
             link: None,
             rules: Rules::None,
@@ -105,17 +118,22 @@ impl Host {
             plan,
             what,
             status,
-            problem: "",
+            problems: BTreeMap::new(),
         };
+        if !host.is_permitted() {
+            host.forgo()?;
+            return Ok(host);
+        }
         // The rules are chosen first: iptables fails open by an interface that goes with us.
         let tables = host.choose()?;
         host.make_link(tables.is_some(), alone);
         host.make_rules(tables, generation, alone);
-        host.remove_leftovers();
+        host.remove_leftovers(alone);
         if alone && !host.plan.fail_open {
             host.remove_fallback();
         }
         host.check_filters();
+        host.hurry();
         Ok(host)
     }
 
@@ -194,26 +212,40 @@ impl Host {
     pub fn repair(&mut self, leads: bool) -> bool {
         let mut any = self.repair_link();
         any |= self.repair_rules(leads);
-        any |= leads && self.repair_fallback();
+        if leads && self.plan.fail_open {
+            any |= self.repair_fallback();
+        } else if leads {
+            // That of an instance which ran beside us.
+            self.remove_fallback();
+        }
         if leads {
             self.check_filters();
         }
         any
     }
 
+    /// From now on waits for nobody for long.
+    fn hurry(&mut self) {
+        if let Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } = &mut self.rules {
+            tables.set_patience(HURRY);
+        }
+    }
+
     /// Gives everything back that is ours alone; all that instances share as well when this is the `last` one; the
     /// fallback when it leaves `for_good`.
     pub fn leave(mut self, last: bool, for_good: bool) {
-        self.release(!last);
-        if let Rules::Iptables { tables, .. } | Rules::Nftables { accept: Some(tables), .. } = &mut self.rules
-            && last
-        {
-            tables.set_patience(LAST_PATIENCE);
-            // Without nftables the fallback is by iptables, too, and stays.
-            if self.nftables.is_some() || for_good {
-                let removed = tables.remove_ours(false);
-                removed.map_or_else(|error| tracing::error!(%error, "iptables rules stay behind"), drop);
+        // Without nftables the fallback is by iptables, too, and stays.
+        let all = last && (self.nftables.is_some() || for_good);
+        match &self.rules {
+            Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } if all => {
+                match tables.remove_ours(false) {
+                    Ok(_) => {}
+                    // Nor could iptables have written any there.
+                    Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
+                    Err(error) => tracing::error!(%error, "iptables rules stay behind"),
+                }
             }
+            _ => self.release(!last),
         }
         if for_good && last {
             self.remove_fallback();
@@ -221,6 +253,36 @@ impl Host {
         if let Some(Err(error)) = self.link.map(|link| link.remove(last)) {
             tracing::error!(%error, "the interface stays behind");
         }
+    }
+
+    /// May we change anything? The kernel does not even show its tables to those who may not.
+    fn is_permitted(&mut self) -> bool {
+        let asked = self.nftables.as_mut().map(inspect::live_tables);
+        !matches!(asked, Some(Err(nftables::Error::NotPermitted { .. })))
+    }
+
+    /// Leaves the network as it is, for want of the right to change it. The addresses may be there by other hands; if
+    /// not, binding to them fails.
+    fn forgo(&mut self) -> Result<(), Error> {
+        let rules = match self.plan.firewall {
+            Firewall::Nftables => return Err(Error::NotPermitted { firewall: "nftables" }),
+            Firewall::Iptables => return Err(Error::NotPermitted { firewall: "iptables" }),
+            Firewall::Auto => {
+                self.status.firewall = "auto".to_owned();
+                Some("rules".to_owned())
+            }
+            Firewall::None => None,
+        };
+        self.status.interface = self.plan.interface.take().map(|want| (want.name, "none".to_owned()));
+        self.status.interface_up = self.status.interface.is_none();
+        let interface = self.status.interface.as_ref().map(|(name, _)| format!("the interface {name}"));
+        let what: Vec<String> = interface.into_iter().chain(rules).collect();
+        self.failed("interface_add", &format!("cannot make {}: {NET_ADMIN}", what.join(" or ")));
+        tracing::warn!(
+            "what is there is served, its packets are tracked, and nothing is prepared for when it is not answered"
+        );
+        (self.nftables, self.plan.fail_open) = (None, false);
+        Ok(())
     }
 
     /// The interface. Without one, addresses may be there by other hands; if not, binding to them says so.
@@ -288,19 +350,30 @@ impl Host {
         tracing::warn!(part, "{what} was changed by somebody else and is put back");
     }
 
-    /// Counts and reports a failure, by node-cache's name for it.
+    /// Counts a failure, by node-cache's name for it, and reports it, unless that was the last to be said of its kind.
     fn failed(&mut self, kind: &'static str, error: &dyn std::fmt::Display) {
+        self.failed_at(kind, kind, error);
+    }
+
+    /// The same for a failure of `what`, which is not over when something else of its kind is well.
+    fn failed_at(&mut self, what: &'static str, kind: &'static str, error: &dyn std::fmt::Display) {
         *self.status.setup_errors.entry(kind.to_owned()).or_default() += 1;
-        tracing::error!(%error, "the network is not as it should be");
-        self.status.problem = error.to_string();
-        self.problem = kind;
+        let text = error.to_string();
+        if self.problems.get(what) != Some(&text) {
+            tracing::error!(error = text, "the network is not as it should be");
+            self.problems.insert(what, text);
+            self.tell_problems();
+        }
     }
 
     /// Takes back what [`Host::failed`] said of these kinds.
     fn fine(&mut self, kinds: &[&str]) {
-        if kinds.contains(&self.problem) {
-            self.status.problem.clear();
-            self.problem = "";
-        }
+        self.problems.retain(|kind, _| !kinds.contains(kind));
+        self.tell_problems();
+    }
+
+    fn tell_problems(&mut self) {
+        let all: Vec<&str> = self.problems.values().map(String::as_str).collect();
+        self.status.problem = all.join("; ");
     }
 }

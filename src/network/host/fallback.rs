@@ -28,7 +28,7 @@ impl Host {
 
     /// Puts it back, or takes it over from an instance that saw to it before; says whether others had changed it.
     pub(super) fn repair_fallback(&mut self) -> bool {
-        if !self.plan.fail_open || self.endpoints.is_empty() {
+        if self.endpoints.is_empty() {
             return false;
         }
         if self.fallback_is_intact() {
@@ -50,7 +50,8 @@ impl Host {
             (None, Rules::Iptables { tables, .. }) => {
                 tables.standing_endpoints().map_or(true, |there| there == self.endpoints)
             }
-            (None, _) => true,
+            // There is none.
+            (None, _) => false,
         }
     }
 

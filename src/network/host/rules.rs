@@ -1,9 +1,12 @@
 //! Who keeps packets out of connection tracking: chosen, written, put back.
 
-use super::{Error, Host, PATIENCE, Rules};
+use super::{Error, Host, Rules};
 use crate::network::Firewall;
 use crate::network::iptables::{self, Guard, Iptables};
 use crate::network::nftables::{self, Live, inspect};
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
+use std::time::Duration;
 
 impl Host {
     /// Chooses who writes the rules; gives iptables if it is that.
@@ -11,17 +14,19 @@ impl Host {
         let chosen = match self.plan.firewall {
             Firewall::None => return Ok(None),
             Firewall::Nftables => nftables::supported().map(|()| None).map_err(Error::Nftables)?,
-            Firewall::Iptables => Some(find().map_err(Error::Iptables)?),
+            Firewall::Iptables => Some(Iptables::find().map_err(Error::Iptables)?),
             Firewall::Auto => match nftables::supported() {
                 Ok(()) => None,
-                Err(error) => match find() {
+                Err(error) => match Iptables::find() {
                     Ok(tables) => {
                         tracing::info!(why = %error, "firewall: iptables");
                         return Ok(Some(tables));
                     }
                     Err(other) => {
-                        self.failed("iptables", &format!("neither nftables nor iptables can be had: {error}; {other}"));
+                        let error = format!("neither nftables nor iptables can be had: {error}; {other}");
+                        self.failed_at("firewall", "iptables", &error);
                         self.plan.firewall = Firewall::None;
+                        self.status.firewall = "auto".to_owned();
                         return Ok(None);
                     }
                 },
@@ -34,7 +39,6 @@ impl Host {
 
     /// Writes the rules that are there from start to end.
     pub(super) fn make_rules(&mut self, tables: Option<Iptables>, generation: &str, alone: bool) {
-        self.status.firewall = "none".to_owned();
         if let Some(tables) = tables {
             self.status.firewall = "iptables".to_owned();
             let goes_with_us = self.link.as_ref().is_some_and(|link| link.kind() == "tun");
@@ -50,7 +54,7 @@ impl Host {
         } else if self.plan.firewall != Firewall::None {
             self.status.firewall = "nftables".to_owned();
             match Live::open(generation, &self.what) {
-                Ok(live) => self.rules = Rules::Nftables { live, accept: None },
+                Ok(live) => self.rules = Rules::Nftables { live, iptables: None },
                 Err(error) => self.failed("iptables", &error),
             }
         }
@@ -79,8 +83,9 @@ impl Host {
         any
     }
 
-    /// Removes the rules of node-cache. They would keep packets from kube-dns whenever nobody serves.
-    pub(super) fn remove_leftovers(&mut self) {
+    /// Removes the rules of node-cache. They would keep packets from kube-dns whenever nobody serves. And those of an
+    /// instance that wrote them by iptables and was killed, when we are `alone` and do not write them ourselves.
+    pub(super) fn remove_leftovers(&mut self, alone: bool) {
         let mut removed = Vec::new();
         if let Some(netlink) = &mut self.nftables {
             match inspect::node_cache_rules(netlink, false) {
@@ -94,6 +99,20 @@ impl Host {
                 Ok(rules) => removed.extend(rules),
                 Err(error) => tracing::warn!(%error, "cannot look for rules of node-cache"),
             }
+            if alone && !matches!(self.rules, Rules::Iptables { .. }) {
+                match tables.remove_ours(false) {
+                    Ok(rules) if rules.is_empty() => {}
+                    Ok(rules) => {
+                        tracing::info!(rules = rules.len(), "removed what an instance that was killed had left")
+                    }
+                    // Nor could iptables have written any there.
+                    Err(iptables::Error::Unreadable { .. }) => {}
+                    Err(error) => tracing::warn!(%error, "cannot look for rules of an instance before us"),
+                }
+            }
+            if let Rules::Nftables { iptables, .. } = &mut self.rules {
+                *iptables = Some(tables);
+            }
         }
         if !removed.is_empty() {
             tracing::info!(rules = removed.len(), "removed what node-cache had left behind");
@@ -103,6 +122,10 @@ impl Host {
     /// Looks for policies that would drop untracked packets, and has iptables let ours pass where they are its own.
     /// A policy of nftables is not ours to override: no accept of one table outweighs a drop of another.
     pub(super) fn check_filters(&mut self) {
+        if matches!(self.rules, Rules::None) {
+            // Packets are tracked.
+            return;
+        }
         let mut found: Vec<(String, bool)> = Vec::new();
         if let Some(netlink) = &mut self.nftables {
             match inspect::dropping(netlink) {
@@ -110,26 +133,35 @@ impl Host {
                 Err(error) => tracing::warn!(%error, "cannot look for filters that drop"),
             }
         }
-        if legacy_filters()
-            && let Ok(chains) = Iptables::find().and_then(|tables| tables.dropping())
-        {
-            found.extend(chains.into_iter().map(|chain| (chain, true)));
-        }
-        let (theirs, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, iptables)| *iptables);
-        if !theirs.is_empty()
-            && let Rules::Nftables { accept, .. } = &mut self.rules
-        {
-            let tables = accept.take().map_or_else(find, Ok);
-            let done = tables.and_then(|tables| tables.accept(&self.what).map(|_| tables));
-            match done {
-                Ok(tables) => *accept = Some(tables),
+        if legacy_filters() {
+            match self.rules.with_iptables(|tables| tables.sees_legacy().and_then(|()| tables.dropping())) {
+                Ok(chains) => found.extend(chains.into_iter().map(|chain| (chain, true))),
                 Err(error) => {
-                    let (kind, what) = (error.name(), format!("{} drops untracked packets: {error}", theirs[0].0));
-                    self.failed(kind, &what);
+                    static LINE: RateLimit = RateLimit::new(Duration::from_secs(3600));
+                    if let Some(suppressed) = LINE.allow(Moment::now()) {
+                        let remedy = "have iptables installed where nodens runs, and grant the capability NET_RAW";
+                        tracing::warn!(%error, suppressed, remedy, "the filters of iptables-legacy may drop what we do not see");
+                    }
                 }
             }
         }
-        let dropping: Vec<String> = rest.into_iter().map(|(chain, _)| chain).collect();
+        let (theirs, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, iptables)| *iptables);
+        let mut dropping: Vec<String> = rest.into_iter().map(|(chain, _)| chain).collect();
+        let passed =
+            if theirs.is_empty() { Ok(false) } else { self.rules.with_iptables(|tables| tables.accept(&self.what)) };
+        match passed {
+            Ok(added) => {
+                if added {
+                    let chains: Vec<&str> = theirs.iter().map(|(chain, _)| &**chain).collect();
+                    tracing::info!(?chains, "their policy drops untracked packets: iptables lets ours pass");
+                }
+                self.fine(&["filter"]);
+            }
+            Err(error) => {
+                dropping.extend(theirs.into_iter().map(|(chain, _)| chain));
+                self.failed_at("filter", error.name(), &format!("untracked packets may be dropped: {error}"));
+            }
+        }
         if dropping != self.status.dropping {
             for chain in &dropping {
                 tracing::error!(
@@ -144,11 +176,17 @@ impl Host {
     }
 }
 
-/// iptables for someone who has other things to do than to wait.
-fn find() -> Result<Iptables, iptables::Error> {
-    let mut tables = Iptables::find()?;
-    tables.set_patience(PATIENCE);
-    Ok(tables)
+impl Rules {
+    /// Does something with iptables, if there is one.
+    fn with_iptables<T>(
+        &self,
+        act: impl FnOnce(&Iptables) -> Result<T, iptables::Error>,
+    ) -> Result<T, iptables::Error> {
+        match self {
+            Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } => act(tables),
+            _ => act(&Iptables::find()?),
+        }
+    }
 }
 
 /// Are there filters of the older kind of iptables? Asking iptables itself would load them.

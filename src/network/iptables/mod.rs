@@ -114,12 +114,21 @@ impl Iptables {
         self.each(of, |tool, of| self.change(tool, &["raw"], |saved| rules::captures(saved, of, &[])))
     }
 
-    /// Writes only the rules that let packets pass where the policy is to drop. Returns whether any were missing.
+    /// Writes only the rules that let packets pass where the policy is to drop: a packet passes the filters of both
+    /// backends. Returns whether any were missing.
     ///
     /// # Errors
     /// Why they are not there.
     pub fn accept(&self, of: &Match) -> Result<bool, Error> {
-        self.each(of, |tool, of| self.change(tool, &["filter"], |saved| rules::additions(saved, &rules::accept(of))))
+        self.each(of, |tool, of| {
+            let accept =
+                |tool: &Tool| self.change(tool, &["filter"], |saved| rules::additions(saved, &rules::accept(of)));
+            let drops = |other: &Tool| {
+                let saved = other.save(&["filter"], self.patience);
+                saved.is_ok_and(|saved| saved.dropping().next().is_some())
+            };
+            both(accept(tool), Some(tool.other()).filter(drops).map_or(Ok(false), |other| accept(&other)))
+        })
     }
 
     /// Are all rules there that [`keep`](Iptables::keep) and, if `captured`, [`capture`](Iptables::capture) wrote?
@@ -208,14 +217,23 @@ impl Iptables {
         let mut found = Vec::new();
         for tool in self.everywhere() {
             let family = if tool.is_v6() { "ip6" } else { "ip" };
-            for (table, chain, policy) in tool.save(&["filter"], self.patience)?.chains {
-                let name = format!("{family} {table} {chain}");
-                if policy == "DROP" && chain != "FORWARD" && !found.contains(&name) {
+            for chain in tool.save(&["filter"], self.patience)?.dropping() {
+                let name = format!("{family} filter {chain}");
+                if !found.contains(&name) {
                     found.push(name);
                 }
             }
         }
         Ok(found)
+    }
+
+    /// Can rules of the older kind be read?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn sees_legacy(&self) -> Result<(), Error> {
+        let tool = if self.backend() == Backend::Legacy { self.v4.clone() } else { self.v4.other() };
+        tool.save(&["filter"], self.patience).map(drop)
     }
 
     fn remove(&self, dry_run: bool, tables: &[&str], plan: impl Fn(&Saved) -> Vec<Edit>) -> Result<Vec<String>, Error> {

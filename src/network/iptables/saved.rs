@@ -112,6 +112,14 @@ impl Saved {
         saved
     }
 
+    /// The chains of the filter table that drop what comes to or from this host, unless a rule accepts it.
+    pub(super) fn dropping(&self) -> impl Iterator<Item = &str> {
+        let chains = self.chains.iter().map(|(table, chain, policy)| (&**table, &**chain, &**policy));
+        chains.filter_map(|(table, chain, policy)| {
+            (table == "filter" && policy == "DROP" && chain != "FORWARD").then_some(chain)
+        })
+    }
+
     /// Is there such a chain?
     pub(super) fn has_chain(&self, table: &str, chain: &str) -> bool {
         self.chains.iter().any(|(of, name, _)| of == table && name == chain)

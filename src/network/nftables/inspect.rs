@@ -26,7 +26,7 @@ pub struct FilterChain {
     pub table: String,
     /// Its name.
     pub chain: String,
-    /// Is it iptables-nft's? Then rules that accept are added by iptables.
+    /// Is it iptables-nft's, by its name? Then rules that accept are added by iptables.
     pub iptables: bool,
 }
 
@@ -52,7 +52,7 @@ pub fn dropping(netlink: &mut Netlink) -> Result<Vec<FilterChain>, Error> {
             Family::Inet => "inet",
             _ => return None,
         };
-        let iptables = family != Family::Inet && table == "filter";
+        let iptables = family != Family::Inet && table == "filter" && ["INPUT", "OUTPUT"].contains(&&*chain.name);
         let found = FilterChain { family: name, table, chain: chain.name, iptables };
         (here && base.kind == "filter" && base.policy == NF_DROP).then_some(found)
     });
