@@ -12,6 +12,8 @@ use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
 use super::nftables::{self, Live, inspect};
 use super::{Firewall, Kind, Match, Plan};
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,6 +26,9 @@ const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interf
 /// How long the lock of iptables is waited for once we capture: for each family, and for each of two changes. Nothing is
 /// watched meanwhile.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// Filters are left alone for so many times as long as looking for them took: a host may have a great many.
+const FILTERS: u32 = 20;
 
 /// What is said when the kernel lets us change nothing.
 const NET_ADMIN: &str = "this needs the capability NET_ADMIN in the host's network (hostNetwork: true)";
@@ -40,6 +45,8 @@ pub struct Host {
     /// Where the standing table shall lead; empty as long as nobody has said.
     endpoints: Vec<SocketAddr>,
     status: Status,
+    /// When to look for filters again.
+    filters_due: Moment,
     /// What [`Status::problem`] tells of, by what fails.
     problems: BTreeMap<&'static str, String>,
 }
@@ -118,6 +125,7 @@ impl Host {
             plan,
             what,
             status,
+            filters_due: Moment::default(),
             problems: BTreeMap::new(),
         };
         if !host.is_permitted() {
@@ -218,8 +226,11 @@ impl Host {
             // That of an instance which ran beside us.
             self.remove_fallback();
         }
-        if leads {
+        let begin = Moment::now();
+        if leads && begin >= self.filters_due {
             self.check_filters();
+            let end = Moment::now();
+            self.filters_due = end + end.since(begin) * FILTERS;
         }
         any
     }
@@ -329,6 +340,10 @@ impl Host {
     fn repair_link(&mut self) -> bool {
         let Some(link) = &mut self.link else { return false };
         let repaired = link.repair();
+        if repaired.as_ref().is_err_and(link::Error::is_interrupted) {
+            // Somebody adds address after address.
+            return false;
+        }
         self.status.interface = Some((link.name().to_owned(), link.kind().to_owned()));
         self.status.interface_up = repaired.is_ok();
         match repaired {
@@ -346,8 +361,13 @@ impl Host {
 
     /// Counts and reports a repair.
     fn repaired(&mut self, part: &str, what: &str) {
+        static LINES: [RateLimit; REPAIRED.len()] = [const { RateLimit::new(Duration::from_secs(10)) }; REPAIRED.len()];
         *self.status.repairs.entry(part.to_owned()).or_default() += 1;
-        tracing::warn!(part, "{what} was changed by somebody else and is put back");
+        // Somebody may insist.
+        let line = REPAIRED.iter().zip(&LINES).find(|(name, _)| **name == part).map(|(_, line)| line);
+        if let Some(suppressed) = line.and_then(|line| line.allow(Moment::now())) {
+            tracing::warn!(part, suppressed, "{what} was changed by somebody else and is put back");
+        }
     }
 
     /// Counts a failure, by node-cache's name for it, and reports it, unless that was the last to be said of its kind.
