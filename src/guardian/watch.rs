@@ -192,8 +192,10 @@ impl Watch {
                     self.next_round = Moment::now();
                 }
                 Ok(Report::Endpoints(endpoints)) => {
-                    let leads = self.leads();
-                    self.host.fall_back_to(&endpoints, leads);
+                    if self.server.as_mut().is_some_and(|server| server.may_move(Moment::now())) {
+                        let leads = self.leads();
+                        self.host.fall_back_to(&endpoints, leads);
+                    }
                 }
                 Err(error) => {
                     static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));

@@ -27,6 +27,9 @@ const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interf
 /// watched meanwhile.
 const HURRY: Duration = Duration::from_secs(1);
 
+/// Most endpoints that are used.
+const ENDPOINTS: usize = 32;
+
 /// Filters are left alone for so many times as long as looking for them took: a host may have a great many.
 const FILTERS: u32 = 20;
 
@@ -205,10 +208,15 @@ impl Host {
         }
     }
 
-    /// Has the fallback lead to `endpoints`, if it is on this instance to see to it.
+    /// Has the fallback lead to `endpoints`, if it is on this instance to see to it. They come from a process that is not
+    /// trusted: packets of others are led neither back to us nor to what listens on this host alone.
     pub fn fall_back_to(&mut self, endpoints: &[SocketAddr], leads: bool) {
-        let ours = |endpoint: &SocketAddr| self.what.addresses.contains(&endpoint.ip());
-        self.endpoints = endpoints.iter().filter(|endpoint| !ours(endpoint)).copied().collect();
+        let can_be = |endpoint: &&SocketAddr| {
+            let ip = endpoint.ip().to_canonical();
+            let ours = self.what.addresses.contains(&ip);
+            !(ours || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || endpoint.port() == 0)
+        };
+        self.endpoints = endpoints.iter().filter(can_be).take(ENDPOINTS).copied().collect();
         self.endpoints.sort();
         if leads {
             self.make_fallback();
