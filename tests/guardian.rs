@@ -204,3 +204,21 @@ fn a_server_that_floods_its_guardian_is_watched_and_replaced_all_the_same() {
     assert!(lines < 40, "{lines} lines");
     nodens.until("the way to kube-dns is prepared again", || world::guardian::is_prepared(&world, &setup.addresses));
 }
+
+/// Probes of both come to the one that hangs, so that both take themselves for it.
+#[test]
+fn g14_one_of_two_that_hangs_is_not_in_the_way_for_long() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup::default();
+    let mut old = setup.start(&world);
+    let mut new = setup.launch(&world);
+    new.until("both serve", || serving(&world) == 2);
+    let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
+    sleep(Duration::from_millis(300));
+    signal(new.server_pid(), "STOP");
+    sleep(Duration::from_millis(2500));
+    let figures = asking.finish();
+    assert!(worst(&figures, |f| f.longest_gap_ms) <= 2 * GAP, "{figures:#?}");
+    old.until("both serve again", || serving(&world) == 2 && setup.is_served(&world));
+}
