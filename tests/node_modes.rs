@@ -1,7 +1,7 @@
 //! What a node may be like beside the usual: filters that drop, a node-cache that comes back, networks that others
 //! manage; and what there is for people who look and clean up. Rows G2, G18, H6 and H10.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 mod support;
 mod world;

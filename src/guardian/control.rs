@@ -3,6 +3,7 @@
 //! The server parses hostile packets and is not trusted: what comes from it is bounded in size and checked by whoever
 //! uses it. The end of file tells either that the other is gone.
 
+use crate::network::host::Status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,6 +61,27 @@ pub struct State {
     pub restarts: BTreeMap<String, u64>,
     /// Failures by node-cache's names: `iptables`, `iptables_lock`, `interface_add`, `interface_check`.
     pub setup_errors: BTreeMap<String, u64>,
+}
+
+impl State {
+    /// The network's part and the server's.
+    pub(super) fn of(status: &Status, restarts: &BTreeMap<String, u64>) -> State {
+        let restarts = restarts.clone();
+        let Status { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, setup_errors } =
+            status.clone();
+        State {
+            interface,
+            interface_up,
+            firewall,
+            notrack,
+            problem,
+            endpoints,
+            dropping,
+            repairs,
+            restarts,
+            setup_errors,
+        }
+    }
 }
 
 /// A packet with `message`.

@@ -13,7 +13,7 @@ use super::instances::{Instance, Other, Stage};
 use super::probe::Round;
 use super::server::Server;
 use super::{Bound, Error, Job};
-use crate::network::host::{Host, Status};
+use crate::network::host::Host;
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
 use crate::sys::signal::Signals;
@@ -76,8 +76,11 @@ enum Stop {
     Waiting(Moment),
     /// For TCP connections to end, until then: without our rules their packets go astray.
     Parting(Moment),
-    /// For what is owed, until then.
-    Draining(Moment),
+    /// For what is owed, until then. If there is a `successor`, packets still come here, and to it alone.
+    Draining {
+        until: Moment,
+        successor: bool,
+    },
 }
 
 impl Watch {
@@ -117,6 +120,7 @@ impl Watch {
             }
             if !self.is_leaving() {
                 self.act(now);
+                self.give_way();
             }
             self.tell();
         }
@@ -163,9 +167,13 @@ impl Watch {
             Stop::Not => self.next_look,
             Stop::Waiting(end) => self.next_look.min(end).min(now + GLANCE),
             // Nothing else is looked after any more.
-            Stop::Parting(end) | Stop::Draining(end) => return end,
+            Stop::Draining { until, successor: true } => return until.min(now + GLANCE),
+            Stop::Parting(end) | Stop::Draining { until: end, .. } => return end,
         };
         until = until.min(self.duty.deadline().unwrap_or(until));
+        if self.is_idle() {
+            until = until.min(now + ROUND);
+        }
         match &self.round {
             Some((begun, _)) => until.min(*begun + PATIENCE),
             None if self.duty.probing() => until.min(self.next_round),
@@ -206,19 +214,20 @@ impl Watch {
                 }
             }
             Stop::Waiting(_) => self.part(now),
-            Stop::Parting(_) | Stop::Draining(_) => {
+            Stop::Parting(_) | Stop::Draining { .. } => {
                 tracing::warn!("stopping at once, as asked");
-                self.stop = Stop::Draining(now);
+                self.stop = Stop::Draining { until: now, successor: false };
             }
         }
     }
 
     /// Begins to leave: to another instance, or to kube-dns.
     fn part(&mut self, now: Moment) {
+        // Said first: of two that are told to stop at the same time neither must count on the other.
+        self.announce(Stage::Leaving);
         let successor = self.another_serves();
         tracing::info!(successor, "stopping: answering what has arrived");
         self.host.hurry();
-        self.announce(Stage::Leaving);
         match &self.server {
             Some(server) if !successor && self.duty.captured() => {
                 server.send(&Order::Farewell);
@@ -233,7 +242,7 @@ impl Watch {
             // Nobody else answers here: from now on kube-dns does.
             self.host.release(false);
         }
-        self.stop = Stop::Draining(now + DRAIN);
+        self.stop = Stop::Draining { until: now + DRAIN, successor };
         self.round = None;
         if let Some(server) = &self.server {
             server.send(&Order::Stop);
@@ -245,7 +254,9 @@ impl Watch {
         match self.stop {
             Stop::Not => false,
             Stop::Waiting(until) => {
-                if now >= until || self.another_serves() {
+                let others = self.others();
+                let is = |stage| others.iter().any(|other| other.stage == stage);
+                if now >= until || is(Stage::Serving) || !is(Stage::Starting) {
                     self.part(now);
                 }
                 false
@@ -256,7 +267,12 @@ impl Watch {
                 }
                 false
             }
-            Stop::Draining(until) => {
+            Stop::Draining { until, successor } => {
+                if successor && !self.another_serves() {
+                    tracing::warn!("the successor does not serve any more: packets go to kube-dns");
+                    self.host.release(false);
+                    self.stop = Stop::Draining { until, successor: false };
+                }
                 if now >= until
                     && let Some(server) = self.server.take()
                 {
@@ -324,6 +340,19 @@ impl Watch {
         }
     }
 
+    /// Are our sockets open though there is nobody to read them, and nothing is captured?
+    fn is_idle(&self) -> bool {
+        self.server.is_none() && self.bound.open && !self.duty.captured()
+    }
+
+    /// Closes sockets that nobody reads when another instance is there. It could not even begin to serve: half of its
+    /// probes would come to us.
+    fn give_way(&mut self) {
+        if self.is_idle() && self.others().iter().any(|other| other.stage != Stage::Leaving) {
+            self.make_room();
+        }
+    }
+
     /// Leaves all packets to the instance that serves. What is queued here is lost: better that than half of what is to
     /// come.
     fn make_room(&mut self) {
@@ -345,7 +374,7 @@ impl Watch {
 
     /// Is there no way back?
     fn is_leaving(&self) -> bool {
-        matches!(self.stop, Stop::Parting(_) | Stop::Draining(_))
+        matches!(self.stop, Stop::Parting(_) | Stop::Draining { .. })
     }
 
     fn another_serves(&self) -> bool {
@@ -441,8 +470,7 @@ impl Watch {
     /// Tells the server how things stand, if that has changed.
     fn tell(&mut self) {
         let Some(server) = &mut self.server else { return };
-        let state = state(self.host.status(), &self.restarts);
-        server.tell(state);
+        server.tell(State::of(self.host.status(), &self.restarts));
     }
 
     fn announce(&mut self, stage: Stage) {
@@ -461,14 +489,6 @@ impl Watch {
     fn leads(&self) -> bool {
         self.instance.leads(&self.others())
     }
-}
-
-/// What the server is told.
-fn state(status: &Status, restarts: &BTreeMap<String, u64>) -> State {
-    let Status { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, setup_errors } =
-        status.clone();
-    let restarts = restarts.clone();
-    State { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, restarts, setup_errors }
 }
 
 fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
