@@ -45,7 +45,7 @@ pub struct State {
     pub interface: Option<(String, String)>,
     /// Is the interface there with all its addresses?
     pub interface_up: bool,
-    /// `nftables`, `iptables` or `none`.
+    /// `nftables`, `iptables` or `none`; `auto` when neither could be had.
     pub firewall: String,
     /// Do packets for us skip connection tracking now?
     pub notrack: bool,

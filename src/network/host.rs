@@ -10,7 +10,7 @@ mod rules;
 use super::iptables::{self, Guard, Iptables};
 use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
-use super::nftables::{self, Live, inspect};
+use super::nftables::{self, Live};
 use super::{Firewall, Kind, Match, Plan};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -112,7 +112,7 @@ impl Host {
         let mut host = Host {
             link: None,
             rules: Rules::None,
-            nftables: nftables::open().ok(),
+            nftables: None,
             events: [link::events(), nftables::events()].into_iter().filter_map(Result::ok).collect(),
             endpoints: Vec::new(),
             plan,
@@ -120,9 +120,14 @@ impl Host {
             status,
             problems: BTreeMap::new(),
         };
-        if !host.is_permitted() {
-            host.forgo()?;
-            return Ok(host);
+        match nftables::present() {
+            Ok(netlink) => host.nftables = Some(netlink),
+            Err(nftables::Error::NotPermitted { .. }) => {
+                host.forgo()?;
+                return Ok(host);
+            }
+            // iptables may still do.
+            Err(_) => {}
         }
         // The rules are chosen first: iptables fails open by an interface that goes with us.
         let tables = host.choose()?;
@@ -236,16 +241,18 @@ impl Host {
     pub fn leave(mut self, last: bool, for_good: bool) {
         // Without nftables the fallback is by iptables, too, and stays.
         let all = last && (self.nftables.is_some() || for_good);
-        match &self.rules {
-            Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } if all => {
-                match tables.remove_ours(false) {
-                    Ok(_) => {}
-                    // Nor could iptables have written any there.
-                    Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
-                    Err(error) => tracing::error!(%error, "iptables rules stay behind"),
-                }
+        if !(all && matches!(self.rules, Rules::Iptables { .. })) {
+            self.release(!last);
+        }
+        if let Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } = &self.rules
+            && all
+        {
+            match tables.remove_ours(false) {
+                Ok(_) => {}
+                // Nor could iptables have written any there.
+                Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
+                Err(error) => tracing::error!(%error, "iptables rules stay behind"),
             }
-            _ => self.release(!last),
         }
         if for_good && last {
             self.remove_fallback();
@@ -253,12 +260,6 @@ impl Host {
         if let Some(Err(error)) = self.link.map(|link| link.remove(last)) {
             tracing::error!(%error, "the interface stays behind");
         }
-    }
-
-    /// May we change anything? The kernel does not even show its tables to those who may not.
-    fn is_permitted(&mut self) -> bool {
-        let asked = self.nftables.as_mut().map(inspect::live_tables);
-        !matches!(asked, Some(Err(nftables::Error::NotPermitted { .. })))
     }
 
     /// Leaves the network as it is, for want of the right to change it. The addresses may be there by other hands; if
@@ -281,7 +282,7 @@ impl Host {
         tracing::warn!(
             "what is there is served, its packets are tracked, and nothing is prepared for when it is not answered"
         );
-        (self.nftables, self.plan.fail_open) = (None, false);
+        self.plan.fail_open = false;
         Ok(())
     }
 
