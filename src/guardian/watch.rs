@@ -138,7 +138,7 @@ impl Watch {
         if let Some(server) = &self.server {
             fds.extend(server.waits().map(readable));
         }
-        fds.extend(self.host.events().iter().map(|events| readable(events.as_fd())));
+        fds.extend(self.host.events().map(|events| readable(events.as_fd())));
         for (fd, write) in self.round.iter().flat_map(|(_, round)| round.waits()) {
             fds.push(PollFd::from_borrowed_fd(fd, if write { PollFlags::OUT } else { PollFlags::IN }));
         }

@@ -36,7 +36,8 @@ pub struct Host {
     rules: Rules,
     /// For the standing table and for what others have; `None` where nftables cannot be had.
     nftables: Option<Netlink>,
-    events: Vec<Events>,
+    /// What others do to links and addresses, and to tables.
+    events: [Option<Events>; 2],
     /// Where the standing table shall lead; empty as long as nobody has said.
     endpoints: Vec<SocketAddr>,
     status: Status,
@@ -113,7 +114,7 @@ impl Host {
             link: None,
             rules: Rules::None,
             nftables: None,
-            events: [link::events(), nftables::events()].into_iter().filter_map(Result::ok).collect(),
+            events: [link::events().ok(), nftables::events().ok()],
             endpoints: Vec::new(),
             plan,
             what,
@@ -148,14 +149,19 @@ impl Host {
     }
 
     /// Descriptors that become readable when somebody changes something.
-    pub fn events(&self) -> &[Events] {
-        &self.events
+    pub fn events(&self) -> impl Iterator<Item = &Events> {
+        self.events.iter().flatten()
     }
 
     /// Has somebody changed something since this was asked last?
     pub fn notified(&self) -> bool {
-        // All of them, so that all are read out.
-        self.events.iter().fold(false, |any, events| events.drain(&[]) | any)
+        let [links, tables] = &self.events;
+        let links = links.as_ref().is_some_and(|events| events.drain(&[]));
+        // What we do to tables ourselves is no news.
+        let live = if let Rules::Nftables { live, .. } = &self.rules { live.port().ok() } else { None };
+        let standing = self.nftables.as_ref().and_then(|netlink| netlink.port().ok());
+        let own: Vec<u32> = live.into_iter().chain(standing).collect();
+        tables.as_ref().is_some_and(|events| events.drain(&own)) || links
     }
 
     /// How things stand.
