@@ -390,7 +390,7 @@ fn a_refusal_is_told_and_later_requests_are_not_confused_by_the_rest() {
             // The one that fails need not be one that is to be acknowledged.
             let error = netlink.changes(vec![(set_up(1), NLM_F_ACK), (set_up(9999), 0), (set_up(1), NLM_F_ACK)]);
             assert_eq!(error.unwrap_err().raw_os_error(), Some(libc::ENODEV));
-            let listed = netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).unwrap();
+            let listed = netlink.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), Some).unwrap();
             assert!(listed.iter().any(|link| matches!(link, RouteNetlinkMessage::NewLink(l) if l.header.index == 1)));
         }
     });

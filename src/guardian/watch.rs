@@ -1,10 +1,8 @@
 //! The guardian's loop: one thread that waits for signals, the server, probes and the kernel's notifications, and does
 //! what [`Duty`] decides.
-//!
-//! A stop goes in this order. With a successor that serves: our sockets leave their groups, what was queued is answered,
-//! and only then our rules go; the successor's are the same, and nobody notices. While one is starting, we wait for it.
-//! Alone: TCP connections are brought to their ends, the rules go, so that new packets find kube-dns, then what was queued
-//! is answered.
+//! How it ends is in `stop`.
+
+mod stop;
 
 use super::control::{Order, Report, State};
 use super::duty::{Action, Duty};
@@ -23,6 +21,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
+use stop::Stop;
 
 /// How often probes begin.
 const ROUND: Duration = Duration::from_millis(250);
@@ -38,14 +37,8 @@ const SETTLE: Duration = Duration::from_millis(20);
 const INSIST: Duration = Duration::from_millis(250);
 /// How often things are looked at without being notified.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long a stop waits for a successor that is starting.
-const SUCCESSOR: Duration = Duration::from_secs(10);
 /// How often it looks.
 const GLANCE: Duration = Duration::from_millis(50);
-/// How long TCP connections are given to end behind an answer.
-const FAREWELL: Duration = Duration::from_millis(250);
-/// How long a server may take to answer what it owes: its own limit, and some more.
-const DRAIN: Duration = Duration::from_secs(7);
 
 /// Everything that the loop holds.
 pub(super) struct Watch {
@@ -66,21 +59,6 @@ pub(super) struct Watch {
     restarts: BTreeMap<String, u64>,
     /// What made us stop.
     failure: Option<Error>,
-}
-
-/// How far a stop is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    Not,
-    /// For a successor, until then.
-    Waiting(Moment),
-    /// For TCP connections to end, until then: without our rules their packets go astray.
-    Parting(Moment),
-    /// For what is owed, until then. If there is a `successor`, packets still come here, and to it alone.
-    Draining {
-        until: Moment,
-        successor: bool,
-    },
 }
 
 impl Watch {
@@ -198,91 +176,6 @@ impl Watch {
         }
     }
 
-    /// Begins a stop, or, asked again, ends it at once.
-    fn begin_stop(&mut self) {
-        let now = Moment::now();
-        match self.stop {
-            Stop::Not => {
-                let others = self.others();
-                let serves = others.iter().any(|other| other.stage == Stage::Serving);
-                let starts = others.iter().any(|other| other.stage == Stage::Starting);
-                if starts && !serves && !self.for_good && self.duty.captured() {
-                    tracing::info!("stopping as soon as the instance that is starting serves");
-                    self.stop = Stop::Waiting(now + SUCCESSOR);
-                } else {
-                    self.part(now);
-                }
-            }
-            Stop::Waiting(_) => self.part(now),
-            Stop::Parting(_) | Stop::Draining { .. } => {
-                tracing::warn!("stopping at once, as asked");
-                self.stop = Stop::Draining { until: now, successor: false };
-            }
-        }
-    }
-
-    /// Begins to leave: to another instance, or to kube-dns.
-    fn part(&mut self, now: Moment) {
-        // Said first: of two that are told to stop at the same time neither must count on the other.
-        self.announce(Stage::Leaving);
-        let successor = self.another_serves();
-        tracing::info!(successor, "stopping: answering what has arrived");
-        match &self.server {
-            Some(server) if !successor && self.duty.captured() => {
-                server.send(&Order::Farewell);
-                self.stop = Stop::Parting(now + FAREWELL);
-            }
-            _ => self.drain(now, successor),
-        }
-    }
-
-    fn drain(&mut self, now: Moment, successor: bool) {
-        if !successor {
-            // Nobody else answers here: from now on kube-dns does.
-            self.host.release(false);
-        }
-        self.stop = Stop::Draining { until: now + DRAIN, successor };
-        self.round = None;
-        if let Some(server) = &self.server {
-            server.send(&Order::Stop);
-        }
-    }
-
-    /// Is the stop complete?
-    fn go_on_stopping(&mut self, now: Moment) -> bool {
-        match self.stop {
-            Stop::Not => false,
-            Stop::Waiting(until) => {
-                let others = self.others();
-                let is = |stage| others.iter().any(|other| other.stage == stage);
-                if now >= until || is(Stage::Serving) || !is(Stage::Starting) {
-                    self.part(now);
-                }
-                false
-            }
-            Stop::Parting(until) => {
-                if now >= until || self.server.is_none() {
-                    self.drain(now, false);
-                }
-                false
-            }
-            Stop::Draining { until, successor } => {
-                if successor && !self.another_serves() {
-                    tracing::warn!("the successor does not serve any more: packets go to kube-dns");
-                    self.host.release(false);
-                    self.stop = Stop::Draining { until, successor: false };
-                }
-                if now >= until
-                    && let Some(server) = self.server.take()
-                {
-                    tracing::warn!("the server has not answered all in time: killed");
-                    server.end();
-                }
-                self.server.is_none()
-            }
-        }
-    }
-
     /// Reads what the server says, and notices its end.
     fn hear_server(&mut self) {
         for _ in 0..REPORTS {
@@ -366,18 +259,6 @@ impl Watch {
         {
             self.fail(error);
         }
-    }
-
-    /// Stops, as there is no use in going on.
-    fn fail(&mut self, error: Error) {
-        tracing::error!(%error, "cannot go on");
-        self.failure = Some(error);
-        self.begin_stop();
-    }
-
-    /// Is there no way back?
-    fn is_leaving(&self) -> bool {
-        matches!(self.stop, Stop::Parting(_) | Stop::Draining { .. })
     }
 
     fn another_serves(&self) -> bool {

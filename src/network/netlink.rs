@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Room for what the kernel says at once, in octets; dumps come in pieces of at most 32 KiB.
 const ROOM: usize = 64 << 10;
@@ -20,8 +20,9 @@ const ROOM: usize = 64 << 10;
 /// not wait for it for good.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a dump that changes under our eyes is begun again.
-const DUMP_TRIES: usize = 8;
+/// For how long a dump that changes under our eyes is begun again. Where somebody writes all the time, and there is much
+/// to read, it would never end.
+const DUMP_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Set on messages of a dump during which what is dumped changed (linux/netlink.h).
 const NLM_F_DUMP_INTR: u16 = 0x10;
@@ -134,25 +135,25 @@ impl Netlink {
         }
     }
 
-    /// All that the kernel lists for `message`, begun again when it changes meanwhile. What cannot be read is left out.
+    /// What `keep` makes of all that the kernel lists for `message`, begun again when it changes meanwhile. What cannot be
+    /// read is left out. Only what is kept takes memory: a host may have a hundred thousand rules of others.
     ///
     /// # Errors
     /// Why it does not, as errno.
-    pub fn dump<T>(&mut self, message: T) -> io::Result<Vec<T>>
+    pub fn dump<T, U>(&mut self, message: T, keep: impl Fn(T) -> Option<U>) -> io::Result<Vec<U>>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>> + Clone,
     {
-        let mut last = io::Error::from(io::ErrorKind::Interrupted);
-        for _ in 0..DUMP_TRIES {
-            match self.dump_once(message.clone()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => last = error,
+        let begin = Instant::now();
+        loop {
+            match self.dump_once(message.clone(), &keep) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && begin.elapsed() < DUMP_PATIENCE => {}
                 other => return other,
             }
         }
-        Err(last)
     }
 
-    fn dump_once<T>(&mut self, message: T) -> io::Result<Vec<T>>
+    fn dump_once<T, U>(&mut self, message: T, keep: impl Fn(T) -> Option<U>) -> io::Result<Vec<U>>
     where
         T: NetlinkSerializable + NetlinkDeserializable + Into<NetlinkPayload<T>>,
     {
@@ -167,7 +168,7 @@ impl Netlink {
                 }
                 torn |= header.flags & NLM_F_DUMP_INTR != 0;
                 match payload {
-                    NetlinkPayload::InnerMessage(inner) => found.push(inner),
+                    NetlinkPayload::InnerMessage(inner) => found.extend(keep(inner)),
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
                     NetlinkPayload::Done(done) => return ended(done.code, torn).map(|()| found),
                     _ => {}

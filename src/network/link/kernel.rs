@@ -67,12 +67,10 @@ impl Kernel {
 
     /// All addresses of the host, each with the index of its link.
     pub(super) fn addresses(&mut self) -> io::Result<Vec<(u32, IpAddr)>> {
-        let found = self.0.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-        let address = |message| match message {
+        self.0.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| match message {
             RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, local(&message)?)),
             _ => None,
-        };
-        Ok(found.into_iter().filter_map(address).collect())
+        })
     }
 
     /// Puts `address` on a link; EEXIST where it stands there.

@@ -42,7 +42,8 @@ impl fmt::Display for FilterChain {
 /// # Errors
 /// What the kernel says.
 pub fn dropping(netlink: &mut Netlink) -> Result<Vec<FilterChain>, Error> {
-    let all = table::chains(netlink, Family::Unspec).map_err(Error::of("list the nftables chains"))?;
+    let all = table::chains(netlink, Family::Unspec, |(_, _, chain)| chain.base.is_some())
+        .map_err(Error::of("list the nftables chains"))?;
     let dropping = all.into_iter().filter_map(|(family, table, chain)| {
         let base = chain.base?;
         let here = matches!(base.hook, InetHookNumber::LocalIn | InetHookNumber::LocalOut);
@@ -96,7 +97,8 @@ fn find_node_cache_rules(netlink: &mut Netlink) -> Result<(Vec<String>, Vec<Step
     for (family, name) in [(Family::IPv4, "ip"), (Family::IPv6, "ip6")] {
         for table in ["raw", "filter"] {
             let operation = format!("list the nftables table {name} {table}");
-            for placed in table::rules(netlink, family, table).map_err(Error::of(operation))? {
+            let theirs = |placed: &Placed| comment_of_node_cache(placed).is_some();
+            for placed in table::rules(netlink, family, table, theirs).map_err(Error::of(operation))? {
                 let Some(comment) = comment_of_node_cache(&placed) else { continue };
                 lines.push(format!("{name} {table} {} handle {}: {comment}", placed.chain, placed.handle));
                 steps.push(table::delete_rule(family, table, &placed));

@@ -155,7 +155,7 @@ pub(super) fn transact(netlink: &mut Netlink, mut steps: Vec<Step>) -> io::Resul
 /// The tables of family `inet`: their names and flags.
 pub(super) fn tables(netlink: &mut Netlink) -> io::Result<Vec<(String, TableFlags)>> {
     let request = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-    let found = netlink.dump(message(Family::Inet, request))?.into_iter().filter_map(|message| {
+    netlink.dump(message(Family::Inet, request), |message| {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) = message.inner else { return None };
         let (mut name, mut flags) = (None, TableFlags::empty());
         for attribute in table.attributes {
@@ -166,14 +166,16 @@ pub(super) fn tables(netlink: &mut Netlink) -> io::Result<Vec<(String, TableFlag
             }
         }
         Some((name?, flags))
-    });
-    Ok(found.collect())
+    })
 }
 
-/// The chains of `family`, or of all when it is `Unspec`: the family, the table, and the chain without its rules.
-pub(super) fn chains(netlink: &mut Netlink, family: Family) -> io::Result<Vec<(Family, String, Chain)>> {
+/// A chain without its rules, and where it is: the family and the table.
+pub(super) type Found = (Family, String, Chain);
+
+/// The chains of `family`, or of all when it is `Unspec`, that are `wanted`.
+pub(super) fn chains(netlink: &mut Netlink, family: Family, wanted: impl Fn(&Found) -> bool) -> io::Result<Vec<Found>> {
     let request = NfTablesMessage::GetChain(ChainMessage { attributes: Vec::new() });
-    let found = netlink.dump(message(family, request))?.into_iter().filter_map(|message| {
+    netlink.dump(message(family, request), |message| {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) = message.inner else { return None };
         let (mut table, mut name, mut kind, mut hook, mut priority, mut policy) =
             (None, None, None, None, 0, NF_ACCEPT);
@@ -196,16 +198,20 @@ pub(super) fn chains(netlink: &mut Netlink, family: Family) -> io::Result<Vec<(F
             }
         }
         let base = kind.zip(hook).map(|(kind, hook)| Base { kind, hook, priority, policy });
-        Some((message.header.family, table?, Chain { name: name?, base, rules: Vec::new() }))
-    });
-    Ok(found.collect())
+        Some((message.header.family, table?, Chain { name: name?, base, rules: Vec::new() })).filter(&wanted)
+    })
 }
 
-/// The rules of a table, chain by chain; none when there is no such table.
-pub(super) fn rules(netlink: &mut Netlink, family: Family, table: &str) -> io::Result<Vec<Placed>> {
+/// The rules of a table that are `wanted`, chain by chain; none when there is no such table.
+pub(super) fn rules(
+    netlink: &mut Netlink,
+    family: Family,
+    table: &str,
+    wanted: impl Fn(&Placed) -> bool,
+) -> io::Result<Vec<Placed>> {
     let only = RuleAttribute::Table(table.into());
     let request = NfTablesMessage::GetRule(RuleMessage { attributes: vec![only.clone()] });
-    let found = netlink.dump(message(family, request))?.into_iter().filter_map(|message| {
+    netlink.dump(message(family, request), |message| {
         let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = message.inner else { return None };
         // Old kernels list all rules of the family, whatever they are asked for.
         if message.header.family != family || !rule.attributes.contains(&only) {
@@ -221,9 +227,8 @@ pub(super) fn rules(netlink: &mut Netlink, family: Family, table: &str) -> io::R
                 _ => {}
             }
         }
-        Some(Placed { chain: chain?, handle: handle?, rule: Rule::found(expressions), user_data })
-    });
-    Ok(found.collect())
+        Some(Placed { chain: chain?, handle: handle?, rule: Rule::found(expressions), user_data }).filter(&wanted)
+    })
 }
 
 /// All chains of the table `name` of family `inet`, with their rules. A dormant table is as good as none.
@@ -232,9 +237,9 @@ pub(super) fn read(netlink: &mut Netlink, name: &str) -> io::Result<Option<Vec<C
     if !tables(netlink)?.iter().any(awake) {
         return Ok(None);
     }
-    let all = chains(netlink, Family::Inet)?.into_iter();
-    let mut found: Vec<Chain> = all.filter(|(_, table, _)| table == name).map(|(_, _, chain)| chain).collect();
-    for placed in rules(netlink, Family::Inet, name)? {
+    let ours = chains(netlink, Family::Inet, |(_, table, _)| table == name)?;
+    let mut found: Vec<Chain> = ours.into_iter().map(|(_, _, chain)| chain).collect();
+    for placed in rules(netlink, Family::Inet, name, |_| true)? {
         if let Some(chain) = found.iter_mut().find(|chain| chain.name == placed.chain) {
             chain.rules.push(placed.rule);
         }
