@@ -162,3 +162,45 @@ fn which(name: &str) -> Result<std::path::PathBuf, ()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|at| at.join(name)).find(|file| file.exists()).ok_or(())
 }
+
+/// It parses hostile packets, and may have been taken over.
+#[test]
+fn a_server_that_floods_its_guardian_is_watched_and_replaced_all_the_same() {
+    use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let setup = Setup::default();
+    let mut nodens = setup.start(&world);
+    let server = nodens.server_pid();
+    let process = pidfd_open(Pid::from_raw(server as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    // The first descriptor that a server is given.
+    let control = std::os::unix::net::UnixDatagram::from(pidfd_getfd(process, 3, PidfdGetfdFlags::empty()).unwrap());
+    let endpoints = |n: u8| format!("{{\"Endpoints\":[\"10.244.9.{n}:53\"]}}");
+    let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
+    let flood = std::thread::spawn(move || {
+        let mut n = 0_u64;
+        let reports =
+            ["\"Ready\"".to_owned(), "\"Serving\"".to_owned(), endpoints(11), endpoints(12), "[".repeat(50_000)];
+        // Until the guardian closes its end.
+        while match control.send(reports[n as usize % reports.len()].as_bytes()) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => true,
+            sent => sent.is_ok(),
+        } {
+            n += 1;
+        }
+        n
+    });
+    sleep(Duration::from_secs(2));
+    signal(server, "STOP");
+    let replaced = world::within(Duration::from_secs(4), || nodens.server().is_some_and(|pid| pid != server));
+    assert!(replaced.is_some(), "it is still there");
+    nodens.until("another server answers", || setup.is_served(&world));
+    let sent = flood.join().unwrap();
+    let figures = asking.finish();
+    assert!(worst(&figures, |f| f.longest_gap_ms) <= 2 * GAP, "{figures:#?}");
+    let (lines, repaired) =
+        (nodens.log().lines().count(), nodens.metric(&world.node, "nodens_network_repairs_total", ""));
+    println!("{sent} reports, {lines} lines, {repaired} repairs, replaced after {replaced:?}");
+    assert!(lines < 40, "{lines} lines");
+    nodens.until("the way to kube-dns is prepared again", || world::guardian::is_prepared(&world, &setup.addresses));
+}

@@ -3,7 +3,7 @@
 use super::control::{self, Order, Report, State};
 use super::ending::{Reason, oom_kills};
 use super::{Bound, Job};
-use crate::sys::clock::cpu_time;
+use crate::sys::clock::{Moment, cpu_time};
 use crate::sys::spawn::{Child, Ending, Spawn};
 use rustix::process::Signal;
 use std::io;
@@ -15,11 +15,15 @@ use std::time::Duration;
 /// CPU time between two looks that shows a server at work, above what its housekeeping takes.
 const WORK: Duration = Duration::from_millis(1);
 
+/// How often it is believed that kube-dns has moved; one that is sound looks every ten seconds.
+const MOVES: Duration = Duration::from_millis(500);
+
 /// A server, from its start to its end.
 pub(super) struct Server {
     child: Child,
     control: UnixDatagram,
     told: Option<State>,
+    moved: Option<Moment>,
     cpu: Duration,
     oom_kills: Option<u64>,
     hung: bool,
@@ -37,7 +41,15 @@ impl Server {
         // Should the file have been replaced or removed, it is still this very program that is meant.
         let program = if is_running(program) { program.to_owned() } else { PathBuf::from("/proc/self/exe") };
         let child = Spawn { program: &program, arguments: &arguments, sockets: &sockets }.start()?;
-        Ok(Server { child, control: ours, told: None, cpu: Duration::ZERO, oom_kills: oom_kills(), hung: false })
+        Ok(Server {
+            child,
+            control: ours,
+            told: None,
+            moved: None,
+            cpu: Duration::ZERO,
+            oom_kills: oom_kills(),
+            hung: false,
+        })
     }
 
     /// Its process id.
@@ -74,6 +86,15 @@ impl Server {
             Ok(len) => Some(control::unpack(&room[..len])),
             Err(_) => None,
         }
+    }
+
+    /// May it say at `now` that kube-dns is elsewhere? Each time the fallback is written anew.
+    pub(super) fn may_move(&mut self, now: Moment) -> bool {
+        let may = self.moved.is_none_or(|last| now.since(last) >= MOVES);
+        if may {
+            self.moved = Some(now);
+        }
+        may
     }
 
     /// Sends a signal.

@@ -35,6 +35,9 @@ const REPORTS: usize = 16;
 const SETTLE: Duration = Duration::from_millis(20);
 /// The same, when something had to be put right within the last second: somebody insists.
 const INSIST: Duration = Duration::from_millis(250);
+/// After a look, things are left alone for so many times as long as it took: others may write all the time, and there may
+/// be a great deal to read.
+const REST: u32 = 10;
 /// How often things are looked at without being notified.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often it looks.
@@ -53,6 +56,7 @@ pub(super) struct Watch {
     round: Option<(Moment, Round)>,
     next_round: Moment,
     next_look: Moment,
+    rested: Moment,
     repaired: Option<Moment>,
     stop: Stop,
     for_good: bool,
@@ -76,6 +80,7 @@ impl Watch {
             round: None,
             next_round: now,
             next_look: now + LOOK,
+            rested: now,
             repaired: None,
             stop: Stop::Not,
             for_good: false,
@@ -187,8 +192,10 @@ impl Watch {
                     self.next_round = Moment::now();
                 }
                 Ok(Report::Endpoints(endpoints)) => {
-                    let leads = self.leads();
-                    self.host.fall_back_to(&endpoints, leads);
+                    if self.server.as_mut().is_some_and(|server| server.may_move(Moment::now())) {
+                        let leads = self.leads();
+                        self.host.fall_back_to(&endpoints, leads);
+                    }
                 }
                 Err(error) => {
                     static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
@@ -296,7 +303,8 @@ impl Watch {
     fn look(&mut self, now: Moment) {
         if self.host.notified() {
             let insists = self.repaired.is_some_and(|at| now.since(at) < Duration::from_secs(1));
-            self.next_look = self.next_look.min(now + if insists { INSIST } else { SETTLE });
+            let soon = now + if insists { INSIST } else { SETTLE };
+            self.next_look = self.next_look.min(soon.max(self.rested));
         }
         if now >= self.next_look && !self.is_leaving() {
             self.next_look = now + LOOK;
@@ -305,9 +313,12 @@ impl Watch {
                 return;
             }
             let leads = self.leads();
+            let begin = Moment::now();
             if self.host.repair(leads) {
                 self.repaired = Some(now);
             }
+            let end = Moment::now();
+            self.rested = end + end.since(begin) * REST;
         }
     }
 

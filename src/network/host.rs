@@ -12,6 +12,8 @@ use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
 use super::nftables::{self, Live};
 use super::{Firewall, Kind, Match, Plan};
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,6 +26,12 @@ const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interf
 /// How long the lock of iptables is waited for once we capture: for each family, and for each of two changes. Nothing is
 /// watched meanwhile.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// Most endpoints that are used.
+const ENDPOINTS: usize = 32;
+
+/// Filters are left alone for so many times as long as looking for them took: a host may have a great many.
+const FILTERS: u32 = 20;
 
 /// What is said when the kernel lets us change nothing.
 const NET_ADMIN: &str = "this needs the capability NET_ADMIN in the host's network (hostNetwork: true)";
@@ -41,6 +49,8 @@ pub struct Host {
     /// Where the standing table shall lead; empty as long as nobody has said.
     endpoints: Vec<SocketAddr>,
     status: Status,
+    /// When to look for filters again.
+    filters_due: Moment,
     /// What [`Status::problem`] tells of, by what fails.
     problems: BTreeMap<&'static str, String>,
 }
@@ -119,6 +129,7 @@ impl Host {
             plan,
             what,
             status,
+            filters_due: Moment::default(),
             problems: BTreeMap::new(),
         };
         match nftables::present() {
@@ -208,10 +219,15 @@ impl Host {
         }
     }
 
-    /// Has the fallback lead to `endpoints`, if it is on this instance to see to it.
+    /// Has the fallback lead to `endpoints`, if it is on this instance to see to it. They come from a process that is not
+    /// trusted: packets of others are led neither back to us nor to what listens on this host alone.
     pub fn fall_back_to(&mut self, endpoints: &[SocketAddr], leads: bool) {
-        let ours = |endpoint: &SocketAddr| self.what.addresses.contains(&endpoint.ip());
-        self.endpoints = endpoints.iter().filter(|endpoint| !ours(endpoint)).copied().collect();
+        let can_be = |endpoint: &&SocketAddr| {
+            let ip = endpoint.ip().to_canonical();
+            let ours = self.what.addresses.contains(&ip);
+            !(ours || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || endpoint.port() == 0)
+        };
+        self.endpoints = endpoints.iter().filter(can_be).take(ENDPOINTS).copied().collect();
         self.endpoints.sort();
         if leads {
             self.make_fallback();
@@ -229,8 +245,11 @@ impl Host {
             // That of an instance which ran beside us.
             self.remove_fallback();
         }
-        if leads {
+        let begin = Moment::now();
+        if leads && begin >= self.filters_due {
             self.check_filters();
+            let end = Moment::now();
+            self.filters_due = end + end.since(begin) * FILTERS;
         }
         any
     }
@@ -336,6 +355,10 @@ impl Host {
     fn repair_link(&mut self) -> bool {
         let Some(link) = &mut self.link else { return false };
         let repaired = link.repair();
+        if repaired.as_ref().is_err_and(link::Error::is_interrupted) {
+            // Somebody adds address after address.
+            return false;
+        }
         self.status.interface = Some((link.name().to_owned(), link.kind().to_owned()));
         self.status.interface_up = repaired.is_ok();
         match repaired {
@@ -353,8 +376,13 @@ impl Host {
 
     /// Counts and reports a repair.
     fn repaired(&mut self, part: &str, what: &str) {
+        static LINES: [RateLimit; REPAIRED.len()] = [const { RateLimit::new(Duration::from_secs(10)) }; REPAIRED.len()];
         *self.status.repairs.entry(part.to_owned()).or_default() += 1;
-        tracing::warn!(part, "{what} was changed by somebody else and is put back");
+        // Somebody may insist.
+        let line = REPAIRED.iter().zip(&LINES).find(|(name, _)| **name == part).map(|(_, line)| line);
+        if let Some(suppressed) = line.and_then(|line| line.allow(Moment::now())) {
+            tracing::warn!(part, suppressed, "{what} was changed by somebody else and is put back");
+        }
     }
 
     /// Counts a failure, by node-cache's name for it, and reports it, unless that was the last to be said of its kind.

@@ -9,12 +9,15 @@ mod kernel;
 
 use super::netlink::Events;
 use super::{Interface, Kind};
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
 use crate::sys::tun;
 use kernel::{Kernel, Seen};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Most octets of a link's name.
 const LONGEST_NAME: usize = 15;
@@ -73,6 +76,13 @@ pub enum Error {
         /// The first name.
         base: String,
     },
+}
+
+impl Error {
+    /// Was what there is changed while it was read? Nothing is known then.
+    pub fn is_interrupted(&self) -> bool {
+        matches!(self, Error::Refused { source, .. } if source.kind() == io::ErrorKind::Interrupted)
+    }
 }
 
 /// What is missing of a link.
@@ -319,7 +329,11 @@ fn obtain(kernel: &mut Kernel, want: &Interface) -> Result<Made, Error> {
             None => create(kernel, name, want.kind)?,
         };
         if let Some(made) = made {
-            tracing::info!(interface = made.name, kind = made.kind, why, "the interface of our addresses");
+            static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+            if let Some(suppressed) = LINE.allow(Moment::now()) {
+                let (interface, kind) = (&made.name, made.kind);
+                tracing::info!(interface, kind, why, suppressed, "the interface of our addresses");
+            }
             return Ok(made);
         }
     }

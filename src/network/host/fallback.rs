@@ -20,7 +20,9 @@ impl Host {
             (None, _) => return,
         };
         if done.is_ok() {
-            tracing::info!(endpoints = ?self.endpoints, "should we not answer, queries go to");
+            if self.status.endpoints != self.endpoints {
+                tracing::info!(endpoints = ?self.endpoints, "should we not answer, queries go to");
+            }
             self.status.endpoints.clone_from(&self.endpoints);
         }
         self.did(done);

@@ -130,7 +130,12 @@ impl Host {
         if let Some(netlink) = &mut self.nftables {
             match inspect::dropping(netlink) {
                 Ok(chains) => found.extend(chains.iter().map(|chain| (chain.to_string(), chain.iptables))),
-                Err(error) => tracing::warn!(%error, "cannot look for filters that drop"),
+                Err(error) => {
+                    static LINE: RateLimit = RateLimit::new(Duration::from_secs(600));
+                    if let Some(suppressed) = LINE.allow(Moment::now()) {
+                        tracing::warn!(%error, suppressed, "cannot look for filters that drop");
+                    }
+                }
             }
         }
         if legacy_filters() {
