@@ -383,7 +383,7 @@ impl Watch {
     /// Tells the server how things stand, if that has changed.
     fn tell(&mut self) {
         let Some(server) = &mut self.server else { return };
-        server.tell(State::of(self.host.status(), &self.restarts));
+        server.tell(State { network: self.host.status().clone(), restarts: self.restarts.clone() });
     }
 
     fn announce(&mut self, stage: Stage) {

@@ -14,6 +14,7 @@ use super::nftables::{self, Live};
 use super::{Firewall, Kind, Match, Plan};
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -66,9 +67,9 @@ enum Rules {
 }
 
 /// How things stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Name and kind of the interface; `None` when it is not ours to make.
+    /// Name and kind (`dummy`, `tun`) of the interface; `None` when it is not ours to make.
     pub interface: Option<(String, String)>,
     /// Are all addresses there?
     pub interface_up: bool,
@@ -80,11 +81,11 @@ pub struct Status {
     pub problem: String,
     /// Where the standing table leads.
     pub endpoints: Vec<SocketAddr>,
-    /// Filter chains whose policy would drop untracked packets.
+    /// Filter chains whose policy would drop untracked packets, such as `ip filter INPUT`.
     pub dropping: Vec<String>,
-    /// What was put back, and how often.
+    /// What others had removed and was put back: `interface`, `address`, `rules`, `fallback`, each with how often.
     pub repairs: BTreeMap<String, u64>,
-    /// What failed, and how often.
+    /// Failures by node-cache's names: `iptables`, `iptables_lock`, `interface_add`, `interface_check`.
     pub setup_errors: BTreeMap<String, u64>,
 }
 
