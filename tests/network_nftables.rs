@@ -162,7 +162,6 @@ fn live_text(more: &str) -> String {
 fn live_table_is_what_nft_would_make() {
     isolated(&["nft"], || {
         let mut live = Live::open("a", &captured()).unwrap();
-        assert_eq!(live.table(), "nodens-a");
         assert!(ruleset().contains("flags owner"), "{}", ruleset());
         assert_eq!(without_owner(&ruleset()), as_nft_has_it(&live_text("")));
         live.capture().unwrap();
@@ -192,18 +191,15 @@ fn capturing_and_releasing_may_be_repeated() {
     isolated(&["nft"], || {
         let mut live = Live::open("a", &captured()).unwrap();
         let released = ruleset();
-        assert!(!live.captured() && live.intact().unwrap());
         live.release().unwrap();
         assert_eq!(ruleset(), released);
         live.capture().unwrap();
         let taken = ruleset();
-        assert!(live.captured() && live.intact().unwrap());
         assert_ne!(taken, released);
         live.capture().unwrap();
         assert_eq!(ruleset(), taken);
         live.release().unwrap();
         live.release().unwrap();
-        assert!(!live.captured() && live.intact().unwrap());
         assert_eq!(ruleset(), released);
         live.capture().unwrap();
         assert_eq!(ruleset(), taken);
@@ -219,7 +215,7 @@ fn live_table_is_its_owners_and_goes_with_it() {
         for line in ["nft delete table inet nodens-a", "nft flush chain inet nodens-a prerouting"] {
             assert!(!Command::new("sh").args(["-c", line]).output().unwrap().status.success(), "{line}");
         }
-        assert!(live.intact().unwrap());
+        assert!(ruleset().contains("chain prerouting"));
         assert!(!ruleset().contains("foreign"));
         // A second instance has a table of its own, and nobody takes this one over.
         let second = Live::open("b", &captured()).unwrap();

@@ -11,6 +11,7 @@ use nodens::app::last_good;
 use nodens::app::sockets::Sockets;
 use nodens::config;
 use nodens::guardian::control::{self, LONGEST, Order, Report, State, pack, unpack};
+use nodens::network::host::Status;
 use nodens::sys::spawn::{Child, Ending, Spawn};
 use rustix::process::Signal;
 use std::fs::File;
@@ -190,13 +191,14 @@ fn upstream() -> Upstream {
 }
 
 fn good() -> State {
-    State {
+    let network = Status {
         interface: Some(("nodelocaldns".to_owned(), "tun".to_owned())),
         interface_up: true,
         firewall: "nftables".to_owned(),
         notrack: true,
-        ..State::default()
-    }
+        ..Status::default()
+    };
+    State { network, ..State::default() }
 }
 
 #[test]
@@ -229,8 +231,9 @@ fn readiness_and_metrics_follow_what_the_guardian_says() {
     until("it is ready", || guardian.ready().starts_with("HTTP/1.1 200").then_some(()));
     assert!(guardian.page().contains("nodens_notrack_active{firewall=\"nftables\"} 1"));
     let problem = "cannot write rules: Operation not permitted".to_owned();
-    let restarts = [("hang".to_owned(), 2)].into();
-    server.order(Order::State(Box::new(State { notrack: false, problem: problem.clone(), restarts, ..good() })));
+    let mut state = State { restarts: [("hang".to_owned(), 2)].into(), ..good() };
+    (state.network.notrack, state.network.problem) = (false, problem.clone());
+    server.order(Order::State(Box::new(state)));
     let after = until("it is not ready", || Some(guardian.ready()).filter(|r| r.starts_with("HTTP/1.1 503")));
     assert!(after.contains(&format!("FAILED network: {problem}")), "{after}");
     let page = guardian.page();

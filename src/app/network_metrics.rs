@@ -47,43 +47,43 @@ impl Network {
 
 /// Do queries come here as they should, and why (not)?
 fn verdict(state: &State) -> (bool, String) {
-    let interface = state.interface.is_none() || state.interface_up;
-    let holds = interface && (state.notrack || state.firewall == "none");
-    let reason = match &state.interface {
-        _ if !state.problem.is_empty() => state.problem.clone(),
+    let interface = state.network.interface.is_none() || state.network.interface_up;
+    let holds = interface && (state.network.notrack || state.network.firewall == "none");
+    let reason = match &state.network.interface {
+        _ if !state.network.problem.is_empty() => state.network.problem.clone(),
         Some((name, _)) if !interface => format!("interface {name} is not up with all its addresses"),
         _ if !holds => "packets do not skip connection tracking yet".to_owned(),
-        Some((name, kind)) => format!("{name} ({kind}), firewall {}", state.firewall),
-        None => format!("interface not managed, firewall {}", state.firewall),
+        Some((name, kind)) => format!("{name} ({kind}), firewall {}", state.network.firewall),
+        None => format!("interface not managed, firewall {}", state.network.firewall),
     };
     (holds, reason)
 }
 
 fn report(sink: &mut FamilySink, state: &State) {
     let truth = |holds: bool| f64::from(u8::from(holds));
-    if let Some((interface, kind)) = &state.interface {
+    if let Some((interface, kind)) = &state.network.interface {
         let help = "Is the interface there with all its addresses? 1 or 0.";
         let labels = [("interface", &**interface), ("kind", &**kind)];
-        sink.gauge("nodens_interface_up", help, &labels, truth(state.interface_up));
+        sink.gauge("nodens_interface_up", help, &labels, truth(state.network.interface_up));
     }
     let help = "Do packets for us skip connection tracking? 1 or 0.";
-    sink.gauge("nodens_notrack_active", help, &[("firewall", &state.firewall)], truth(state.notrack));
-    let v4 = state.endpoints.iter().filter(|endpoint| endpoint.is_ipv4()).count();
-    for (family, n) in [(Family::V4.name(), v4), (Family::V6.name(), state.endpoints.len() - v4)] {
+    sink.gauge("nodens_notrack_active", help, &[("firewall", &state.network.firewall)], truth(state.network.notrack));
+    let v4 = state.network.endpoints.iter().filter(|endpoint| endpoint.is_ipv4()).count();
+    for (family, n) in [(Family::V4.name(), v4), (Family::V6.name(), state.network.endpoints.len() - v4)] {
         let help = "Servers that answer when nodens does not.";
         sink.gauge("nodens_failopen_endpoints", help, &[("family", family)], n as f64);
     }
-    for chain in &state.dropping {
+    for chain in &state.network.dropping {
         let help = "Filter chains of others whose policy drops untracked packets; 1 for each.";
         sink.gauge("nodens_network_filter_drops", help, &[("chain", chain)], 1.0);
     }
     let help = "What others had removed from the network and was put back.";
-    counts(sink, "nodens_network_repairs_total", help, "what", &REPAIRS, &state.repairs);
+    counts(sink, "nodens_network_repairs_total", help, "what", &REPAIRS, &state.network.repairs);
     let help = "Servers that the guardian had to replace.";
     counts(sink, "nodens_server_restarts_total", help, "reason", &RESTARTS, &state.restarts);
     let help = "Failures while setting up the network, by node-cache's names.";
     let name = "coredns_nodecache_setup_errors_total";
-    counts(sink, name, help, "errortype", &SETUP_ERRORS, &state.setup_errors);
+    counts(sink, name, help, "errortype", &SETUP_ERRORS, &state.network.setup_errors);
 }
 
 /// One counter for each of `known`, at 0 if need be, and for whatever else was counted.
@@ -106,17 +106,19 @@ fn counts(
 mod tests {
     use super::*;
     use crate::admin::ready::Readiness;
+    use crate::network::host::Status;
     use crate::sys::clock::Clock;
 
     fn good() -> State {
-        State {
+        let network = Status {
             interface: Some(("nodelocaldns".to_owned(), "tun".to_owned())),
             interface_up: true,
             firewall: "nftables".to_owned(),
             notrack: true,
             endpoints: ["10.0.0.1:53", "10.0.0.2:53", "[fd00::1]:53"].map(|a| a.parse().unwrap()).to_vec(),
-            ..State::default()
-        }
+            ..Status::default()
+        };
+        State { network, ..State::default() }
     }
 
     #[test]
@@ -128,20 +130,21 @@ mod tests {
         };
         let is = |holds: bool, reason: &str| (holds, reason.to_owned());
         assert_eq!(told(|_| ()), is(true, "nodelocaldns (tun), firewall nftables"));
-        assert_eq!(told(|s| s.notrack = false), is(false, "packets do not skip connection tracking yet"));
+        assert_eq!(told(|s| s.network.notrack = false), is(false, "packets do not skip connection tracking yet"));
         let down = is(false, "interface nodelocaldns is not up with all its addresses");
-        assert_eq!(told(|s| s.interface_up = false), down);
-        let none = |s: &mut State| (s.notrack, s.firewall) = (false, "none".to_owned());
+        assert_eq!(told(|s| s.network.interface_up = false), down);
+        let none = |s: &mut State| (s.network.notrack, s.network.firewall) = (false, "none".to_owned());
         let mut state = good();
         none(&mut state);
         assert_eq!(verdict(&state), is(true, "nodelocaldns (tun), firewall none"));
-        state.interface_up = false;
+        state.network.interface_up = false;
         assert_eq!(verdict(&state), down);
-        state.interface = None;
+        state.network.interface = None;
         assert_eq!(verdict(&state), is(true, "interface not managed, firewall none"));
-        let problem = told(|s| (s.notrack, s.problem) = (false, "cannot write rules: denied".to_owned()));
+        let problem =
+            told(|s| (s.network.notrack, s.network.problem) = (false, "cannot write rules: denied".to_owned()));
         assert_eq!(problem, is(false, "cannot write rules: denied"));
-        let odd = told(|s| s.problem = "a filter chain drops".to_owned());
+        let odd = told(|s| s.network.problem = "a filter chain drops".to_owned());
         assert_eq!(odd, is(true, "a filter chain drops"), "odd, but it works");
     }
 
@@ -152,10 +155,10 @@ mod tests {
         assert!(!readiness.report().await.ready());
         assert!(!metrics.gather().contains("nodens_notrack_active"));
         let mut state = good();
-        state.dropping = vec!["ip filter INPUT".to_owned()];
-        state.repairs = [("rules".to_owned(), 3)].into();
+        state.network.dropping = vec!["ip filter INPUT".to_owned()];
+        state.network.repairs = [("rules".to_owned(), 3)].into();
         state.restarts = [("hang".to_owned(), 1)].into();
-        state.setup_errors = [("iptables_lock".to_owned(), 2)].into();
+        state.network.setup_errors = [("iptables_lock".to_owned(), 2)].into();
         network.set(state);
         assert!(readiness.report().await.ready());
         let page = metrics.gather();
@@ -182,7 +185,9 @@ mod tests {
         ] {
             assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
         }
-        network.set(State { notrack: false, ..good() });
+        let mut state = good();
+        state.network.notrack = false;
+        network.set(state);
         assert!(!readiness.report().await.ready());
         assert!(metrics.gather().contains("nodens_notrack_active{firewall=\"nftables\"} 0"));
     }

@@ -41,47 +41,10 @@ pub enum Report {
 /// How the node's network and the server's past stand: what metrics and `/ready` show of the guardian.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// Name and kind (`dummy`, `tun`) of the interface; `None` when it is not ours to make.
-    pub interface: Option<(String, String)>,
-    /// Is the interface there with all its addresses?
-    pub interface_up: bool,
-    /// `nftables`, `iptables` or `none`.
-    pub firewall: String,
-    /// Do packets for us skip connection tracking now?
-    pub notrack: bool,
-    /// Why not, or what else is wrong; empty when all is well.
-    pub problem: String,
-    /// Where the standing table leads.
-    pub endpoints: Vec<SocketAddr>,
-    /// Filter chains whose policy would drop untracked packets, such as `ip filter INPUT`.
-    pub dropping: Vec<String>,
-    /// What others had removed and was put back: `interface`, `address`, `rules`, `fallback`, each with how often.
-    pub repairs: BTreeMap<String, u64>,
+    /// The network.
+    pub network: Status,
     /// Servers replaced, by reason: `exit`, `signal`, `panic`, `oom`, `hang`.
     pub restarts: BTreeMap<String, u64>,
-    /// Failures by node-cache's names: `iptables`, `iptables_lock`, `interface_add`, `interface_check`.
-    pub setup_errors: BTreeMap<String, u64>,
-}
-
-impl State {
-    /// The network's part and the server's.
-    pub(super) fn of(status: &Status, restarts: &BTreeMap<String, u64>) -> State {
-        let restarts = restarts.clone();
-        let Status { interface, interface_up, firewall, notrack, problem, endpoints, dropping, repairs, setup_errors } =
-            status.clone();
-        State {
-            interface,
-            interface_up,
-            firewall,
-            notrack,
-            problem,
-            endpoints,
-            dropping,
-            repairs,
-            restarts,
-            setup_errors,
-        }
-    }
 }
 
 /// A packet with `message`.
@@ -119,7 +82,8 @@ mod tests {
     #[test]
     fn messages_go_both_ways_and_the_end_is_seen() {
         let (ours, theirs) = pair().unwrap();
-        let state = State { firewall: "nftables".to_owned(), notrack: true, ..State::default() };
+        let network = Status { firewall: "nftables".to_owned(), notrack: true, ..Status::default() };
+        let state = State { network, restarts: [("hang".to_owned(), 1)].into() };
         for order in [Order::State(Box::new(state)), Order::Open, Order::Farewell, Order::Stop] {
             ours.send(&pack(&order).unwrap()).unwrap();
             let mut room = [0; LONGEST];

@@ -121,7 +121,7 @@ impl Watch {
         if let Some(server) = &self.server {
             fds.extend(server.waits().map(readable));
         }
-        fds.extend(self.host.events().iter().map(|events| readable(events.as_fd())));
+        fds.extend(self.host.events().map(|events| readable(events.as_fd())));
         for (fd, write) in self.round.iter().flat_map(|(_, round)| round.waits()) {
             fds.push(PollFd::from_borrowed_fd(fd, if write { PollFlags::OUT } else { PollFlags::IN }));
         }
@@ -383,7 +383,7 @@ impl Watch {
     /// Tells the server how things stand, if that has changed.
     fn tell(&mut self) {
         let Some(server) = &mut self.server else { return };
-        server.tell(State::of(self.host.status(), &self.restarts));
+        server.tell(State { network: self.host.status().clone(), restarts: self.restarts.clone() });
     }
 
     fn announce(&mut self, stage: Stage) {

@@ -10,10 +10,11 @@ mod rules;
 use super::iptables::{self, Guard, Iptables};
 use super::link::{self, Link};
 use super::netlink::{Events, Netlink};
-use super::nftables::{self, Live, inspect};
+use super::nftables::{self, Live};
 use super::{Firewall, Kind, Match, Plan};
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -44,7 +45,8 @@ pub struct Host {
     rules: Rules,
     /// For the standing table and for what others have; `None` where nftables cannot be had.
     nftables: Option<Netlink>,
-    events: Vec<Events>,
+    /// What others do to links and addresses, and to tables.
+    events: [Option<Events>; 2],
     /// Where the standing table shall lead; empty as long as nobody has said.
     endpoints: Vec<SocketAddr>,
     status: Status,
@@ -65,9 +67,9 @@ enum Rules {
 }
 
 /// How things stand.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Name and kind of the interface; `None` when it is not ours to make.
+    /// Name and kind (`dummy`, `tun`) of the interface; `None` when it is not ours to make.
     pub interface: Option<(String, String)>,
     /// Are all addresses there?
     pub interface_up: bool,
@@ -79,11 +81,11 @@ pub struct Status {
     pub problem: String,
     /// Where the standing table leads.
     pub endpoints: Vec<SocketAddr>,
-    /// Filter chains whose policy would drop untracked packets.
+    /// Filter chains whose policy would drop untracked packets, such as `ip filter INPUT`.
     pub dropping: Vec<String>,
-    /// What was put back, and how often.
+    /// What others had removed and was put back: `interface`, `address`, `rules`, `fallback`, each with how often.
     pub repairs: BTreeMap<String, u64>,
-    /// What failed, and how often.
+    /// Failures by node-cache's names: `iptables`, `iptables_lock`, `interface_add`, `interface_check`.
     pub setup_errors: BTreeMap<String, u64>,
 }
 
@@ -122,8 +124,8 @@ impl Host {
         let mut host = Host {
             link: None,
             rules: Rules::None,
-            nftables: nftables::open().ok(),
-            events: [link::events(), nftables::events()].into_iter().filter_map(Result::ok).collect(),
+            nftables: None,
+            events: [link::events().ok(), nftables::events().ok()],
             endpoints: Vec::new(),
             plan,
             what,
@@ -131,9 +133,14 @@ impl Host {
             filters_due: Moment::default(),
             problems: BTreeMap::new(),
         };
-        if !host.is_permitted() {
-            host.forgo()?;
-            return Ok(host);
+        match nftables::present() {
+            Ok(netlink) => host.nftables = Some(netlink),
+            Err(nftables::Error::NotPermitted { .. }) => {
+                host.forgo()?;
+                return Ok(host);
+            }
+            // iptables may still do.
+            Err(_) => {}
         }
         // The rules are chosen first: iptables fails open by an interface that goes with us.
         let tables = host.choose()?;
@@ -154,14 +161,19 @@ impl Host {
     }
 
     /// Descriptors that become readable when somebody changes something.
-    pub fn events(&self) -> &[Events] {
-        &self.events
+    pub fn events(&self) -> impl Iterator<Item = &Events> {
+        self.events.iter().flatten()
     }
 
     /// Has somebody changed something since this was asked last?
     pub fn notified(&self) -> bool {
-        // All of them, so that all are read out.
-        self.events.iter().fold(false, |any, events| events.drain(&[]) | any)
+        let [links, tables] = &self.events;
+        let links = links.as_ref().is_some_and(|events| events.drain(&[]));
+        // What we do to tables ourselves is no news.
+        let live = if let Rules::Nftables { live, .. } = &self.rules { live.port().ok() } else { None };
+        let standing = self.nftables.as_ref().and_then(|netlink| netlink.port().ok());
+        let own: Vec<u32> = live.into_iter().chain(standing).collect();
+        tables.as_ref().is_some_and(|events| events.drain(&own)) || links
     }
 
     /// How things stand.
@@ -255,16 +267,18 @@ impl Host {
     pub fn leave(mut self, last: bool, for_good: bool) {
         // Without nftables the fallback is by iptables, too, and stays.
         let all = last && (self.nftables.is_some() || for_good);
-        match &self.rules {
-            Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } if all => {
-                match tables.remove_ours(false) {
-                    Ok(_) => {}
-                    // Nor could iptables have written any there.
-                    Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
-                    Err(error) => tracing::error!(%error, "iptables rules stay behind"),
-                }
+        if !(all && matches!(self.rules, Rules::Iptables { .. })) {
+            self.release(!last);
+        }
+        if let Rules::Iptables { tables, .. } | Rules::Nftables { iptables: Some(tables), .. } = &self.rules
+            && all
+        {
+            match tables.remove_ours(false) {
+                Ok(_) => {}
+                // Nor could iptables have written any there.
+                Err(iptables::Error::Unreadable { .. }) if matches!(self.rules, Rules::Nftables { .. }) => {}
+                Err(error) => tracing::error!(%error, "iptables rules stay behind"),
             }
-            _ => self.release(!last),
         }
         if for_good && last {
             self.remove_fallback();
@@ -272,12 +286,6 @@ impl Host {
         if let Some(Err(error)) = self.link.map(|link| link.remove(last)) {
             tracing::error!(%error, "the interface stays behind");
         }
-    }
-
-    /// May we change anything? The kernel does not even show its tables to those who may not.
-    fn is_permitted(&mut self) -> bool {
-        let asked = self.nftables.as_mut().map(inspect::live_tables);
-        !matches!(asked, Some(Err(nftables::Error::NotPermitted { .. })))
     }
 
     /// Leaves the network as it is, for want of the right to change it. The addresses may be there by other hands; if
@@ -300,7 +308,7 @@ impl Host {
         tracing::warn!(
             "what is there is served, its packets are tracked, and nothing is prepared for when it is not answered"
         );
-        (self.nftables, self.plan.fail_open) = (None, false);
+        self.plan.fail_open = false;
         Ok(())
     }
 

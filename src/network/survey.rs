@@ -120,7 +120,7 @@ pub fn clean(interface: &str) -> (Vec<String>, Vec<String>) {
 
 /// A socket for nftables; `None` where the kernel has none of it, and so no tables.
 fn tables() -> Result<Option<Netlink>, nftables::Error> {
-    match nftables::open().and_then(|mut netlink| inspect::live_tables(&mut netlink).map(|_| netlink)) {
+    match nftables::present() {
         Ok(netlink) => Ok(Some(netlink)),
         Err(nftables::Error::NoNftables { .. }) => Ok(None),
         Err(error) => Err(error),

@@ -84,30 +84,6 @@ impl Live {
         Ok(())
     }
 
-    /// Are the packets taken?
-    pub fn captured(&self) -> bool {
-        self.captured
-    }
-
-    /// Is everything there that should be, and nothing else?
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn intact(&mut self) -> Result<bool, Error> {
-        let operation = format!("read the nftables table inet {}", self.table);
-        let found = table::read(&mut self.netlink, &self.table).map_err(Error::of(operation))?;
-        let mut wanted = vec![kept(&self.what)];
-        if self.captured {
-            wanted.extend(capturing(&self.what));
-        }
-        Ok(found.is_some_and(|found| table::hold(&wanted, &found)))
-    }
-
-    /// The table's name.
-    pub fn table(&self) -> &str {
-        &self.table
-    }
-
     /// As whom notifications name us.
     ///
     /// # Errors

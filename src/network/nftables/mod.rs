@@ -97,6 +97,22 @@ pub fn open() -> Result<Netlink, Error> {
     Netlink::open(NETLINK_NETFILTER).map_err(Error::of("open a netfilter socket"))
 }
 
+/// The same, where the kernel has nftables and lets us see them: that a socket can be opened does not say so.
+///
+/// # Errors
+/// As for [`open`].
+pub fn present() -> Result<Netlink, Error> {
+    let mut netlink = open()?;
+    match inspect::live_tables(&mut netlink) {
+        Ok(_) => Ok(netlink),
+        // What nfnetlink says to a message for a part of the kernel that is not there.
+        Err(Error::Other { operation, source }) if Errno::from_io_error(&source) == Some(Errno::INVAL) => {
+            Err(Error::NoNftables { operation, source })
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Can this kernel do what [`Live`] needs, and may we? Tries it with a table of its own that captures nobody's packets.
 ///
 /// # Errors
