@@ -27,6 +27,7 @@ pub(super) struct Server {
     cpu: Duration,
     oom_kills: Option<u64>,
     hung: bool,
+    silent: bool,
 }
 
 impl Server {
@@ -49,6 +50,7 @@ impl Server {
             cpu: Duration::ZERO,
             oom_kills: oom_kills(),
             hung: false,
+            silent: false,
         })
     }
 
@@ -57,9 +59,11 @@ impl Server {
         self.child.pid().as_raw_nonzero().get()
     }
 
-    /// What becomes readable when it says something, or ends.
-    pub(super) fn waits(&self) -> [BorrowedFd<'_>; 2] {
-        [self.control.as_fd(), self.child.as_fd()]
+    /// What becomes readable when it says something, or ends. Its death may take long, and the end of what it says would
+    /// be there to be read all the while.
+    pub(super) fn waits(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let control = (!self.silent).then(|| self.control.as_fd());
+        control.into_iter().chain([self.child.as_fd()])
     }
 
     /// Sends an order; one that finds the server's queue full is lost.
@@ -75,11 +79,12 @@ impl Server {
     }
 
     /// What it says next, if anything.
-    pub(super) fn hear(&self) -> Option<io::Result<Report>> {
+    pub(super) fn hear(&mut self) -> Option<io::Result<Report>> {
         let mut room = [0; control::LONGEST];
         match self.control.recv(&mut room) {
             Ok(0) => {
                 // It ends, or it should: nothing could be said to it any more.
+                self.silent = true;
                 self.signal(Signal::KILL);
                 None
             }
@@ -107,6 +112,11 @@ impl Server {
     pub(super) fn kill(&mut self) {
         self.hung = true;
         self.signal(Signal::KILL);
+    }
+
+    /// Was it killed? Then it reads nothing any more, however long its death takes.
+    pub(super) fn is_killed(&self) -> bool {
+        self.hung
     }
 
     /// Kills it and waits for its end.

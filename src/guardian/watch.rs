@@ -184,7 +184,7 @@ impl Watch {
     /// Reads what the server says, and notices its end.
     fn hear_server(&mut self) {
         for _ in 0..REPORTS {
-            let Some(report) = self.server.as_ref().and_then(Server::hear) else { break };
+            let Some(report) = self.server.as_mut().and_then(Server::hear) else { break };
             match report {
                 Ok(Report::Ready) => self.open(),
                 Ok(Report::Serving) => {
@@ -241,7 +241,7 @@ impl Watch {
 
     /// Is there nobody to read our sockets, and nothing captured?
     fn is_idle(&self) -> bool {
-        self.server.is_none() && !self.duty.captured()
+        self.server.as_ref().is_none_or(Server::is_killed) && !self.duty.captured()
     }
 
     /// Stands in nobody's way when there is no server. Another instance could not even begin to serve while our sockets
