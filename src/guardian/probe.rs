@@ -14,6 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Datagrams to each address and round.
 const DATAGRAMS: usize = 2;
 
+/// Most steps of a probe before others have their turn.
+const STEPS: usize = 16;
+
 /// A round under way.
 pub struct Round(Vec<Probe>);
 
@@ -78,8 +81,12 @@ impl Probe {
         matches!(self.state, State::Connecting | State::Asked)
     }
 
+    /// Goes on as far as that goes at once. A server that has been taken over may send without end: then it goes on later.
     fn advance(&mut self) {
-        while self.is_open() {
+        for _ in 0..STEPS {
+            if !self.is_open() {
+                return;
+            }
             match self.step() {
                 Ok(next) => self.state = next,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return,

@@ -28,6 +28,9 @@ const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interf
 /// watched meanwhile.
 const HURRY: Duration = Duration::from_secs(1);
 
+/// Most octets of [`Status::problem`].
+const PROBLEM: usize = 4000;
+
 /// Most endpoints that are used.
 const ENDPOINTS: usize = 32;
 
@@ -410,6 +413,9 @@ impl Host {
 
     fn tell_problems(&mut self) {
         let all: Vec<&str> = self.problems.values().map(String::as_str).collect();
-        self.status.problem = all.join("; ");
+        let mut text = all.join("; ");
+        // What a program complains of may be long, and is to be passed on in one packet.
+        text.truncate(text.floor_char_boundary(PROBLEM));
+        self.status.problem = text;
     }
 }
