@@ -101,9 +101,9 @@ fn g13_a_server_that_answers_now_and_then_is_not_believed() {
     let Some(world) = World::new(Proxy::Iptables) else { return };
     let setup = Setup::default();
     let mut nodens = setup.start(&world);
-    // As if one of two workers of one address read nothing.
+    // As if one of two workers of each of two addresses read nothing.
     world.node.sh("nft 'table inet trouble { chain in { type filter hook input priority 0;
-        iif lo ip daddr 169.254.20.10 udp dport 53 udp sport & 1 == 1 drop; }; }'");
+        iif lo ip daddr { 169.254.20.10, 10.96.0.10 } udp dport 53 udp sport & 1 == 1 drop; }; }'");
     nodens.until("packets are left to kube-dns", || serving(&world) == 0);
     let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
     sleep(Duration::from_secs(5));
