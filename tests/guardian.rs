@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::Duration;
-use world::clients::Asking;
+use world::clients::{Asking, all_are};
 use world::guardian::{Setup, signal, stages};
 use world::proxy::Proxy;
 use world::report::worst;
@@ -104,7 +104,7 @@ fn g13_a_server_that_answers_now_and_then_is_not_believed() {
     // As if one of two workers of each of two addresses read nothing.
     world.node.sh("nft 'table inet trouble { chain in { type filter hook input priority 0;
         iif lo ip daddr { 169.254.20.10, 10.96.0.10 } udp dport 53 udp sport & 1 == 1 drop; }; }'");
-    nodens.until("packets are left to kube-dns", || serving(&world) == 0);
+    nodens.until("packets are left to kube-dns", || all_are(&world.pods[0], &setup.targets(), "backend"));
     let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
     sleep(Duration::from_secs(5));
     let figures = asking.finish();
