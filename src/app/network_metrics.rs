@@ -4,16 +4,14 @@
 
 use crate::admin::ready::Condition;
 use crate::guardian::control::State;
+use crate::guardian::ending::Reason;
+use crate::network::host::REPAIRED;
 use crate::observe::metrics::Metrics;
 use crate::observe::queries::{Family, Label};
 use crate::observe::sink::FamilySink;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What others may take away.
-const REPAIRS: [&str; 4] = ["interface", "address", "rules", "fallback"];
-/// Why a server may have to be replaced.
-const RESTARTS: [&str; 5] = ["exit", "signal", "panic", "oom", "hang"];
 /// What node-cache counts under these names, and dashboards alert on.
 const SETUP_ERRORS: [&str; 5] = ["iptables", "iptables_lock", "interface_add", "interface_check", "configmap"];
 
@@ -78,9 +76,9 @@ fn report(sink: &mut FamilySink, state: &State) {
         sink.gauge("nodens_network_filter_drops", help, &[("chain", chain)], 1.0);
     }
     let help = "What others had removed from the network and was put back.";
-    counts(sink, "nodens_network_repairs_total", help, "what", &REPAIRS, &state.network.repairs);
+    counts(sink, "nodens_network_repairs_total", help, "what", &REPAIRED, &state.network.repairs);
     let help = "Servers that the guardian had to replace.";
-    counts(sink, "nodens_server_restarts_total", help, "reason", &RESTARTS, &state.restarts);
+    counts(sink, "nodens_server_restarts_total", help, "reason", &Reason::ALL.map(Reason::name), &state.restarts);
     let help = "Failures while setting up the network, by node-cache's names.";
     let name = "coredns_nodecache_setup_errors_total";
     counts(sink, name, help, "errortype", &SETUP_ERRORS, &state.network.setup_errors);

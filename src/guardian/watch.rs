@@ -1,6 +1,5 @@
 //! The guardian's loop: one thread that waits for signals, the server, probes and the kernel's notifications, and does
-//! what [`Duty`] decides.
-//! How it ends is in `stop`.
+//! what [`Duty`] decides. How it ends is in `stop`.
 
 mod stop;
 
@@ -40,7 +39,7 @@ const INSIST: Duration = Duration::from_millis(250);
 const REST: u32 = 10;
 /// How often things are looked at without being notified.
 const LOOK: Duration = Duration::from_secs(5);
-/// How often it looks.
+/// How often a stop looks for its successor.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// Everything that the loop holds.

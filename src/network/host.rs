@@ -20,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What others may remove, by the names that [`Status::repairs`] uses.
-const REPAIRED: [&str; 4] = ["interface", "address", "rules", "fallback"];
+pub const REPAIRED: [&str; 4] = ["interface", "address", "rules", "fallback"];
 /// What may fail, by node-cache's names.
 const FAILED: [&str; 4] = ["iptables", "iptables_lock", "interface_add", "interface_check"];
 
