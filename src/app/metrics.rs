@@ -35,7 +35,7 @@ fn cache(sink: &mut FamilySink, store: &Store) {
 }
 
 fn upstream(sink: &mut FamilySink, server: &Server) {
-    let name = server.address().to_string();
+    let name = server.endpoint().to_string();
     let snapshot = server.snapshot();
     for (transport, counts) in [Transport::Udp, Transport::Tcp].into_iter().zip(snapshot.queries) {
         for (outcome, count) in Outcome::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {

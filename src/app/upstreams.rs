@@ -9,7 +9,7 @@ use crate::cache::Ttls;
 use crate::config::{self, Config, Forward, Target, resolvconf};
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Zone, Zones};
-use crate::upstream::{self, Exchange, Group, Server};
+use crate::upstream::{self, Endpoint, Exchange, Group, Security, Server};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
 use crate::wire::reply;
@@ -92,7 +92,7 @@ impl Upstreams {
                 Some(source) => source,
                 None => {
                     let servers = self.servers_of(&zone.forward, true)?;
-                    let group = Arc::new(Group::new(options(&zone.forward), &servers));
+                    let group = Arc::new(Group::new(options(&zone.forward), servers));
                     Source { forward: zone.forward.clone(), group }
                 }
             };
@@ -117,25 +117,26 @@ impl Upstreams {
     }
 
     /// The addresses that `forward.to` stands for now; what cannot be read or is not known yet is left out.
-    fn servers_of(&self, forward: &Forward, first: bool) -> Result<Vec<SocketAddr>, Error> {
-        let mut servers = Vec::new();
+    fn servers_of(&self, forward: &Forward, first: bool) -> Result<Vec<Endpoint>, Error> {
+        let mut servers: Vec<Endpoint> = Vec::new();
         for target in &forward.to {
             match target {
-                Target::Address(address) => servers.push(*address),
-                Target::KubeDns { port } => servers.push(SocketAddr::new(kube_dns()?, *port)),
-                Target::ResolvConf(path) => servers.extend(self.read(path, first)),
+                Target::Address(address) => servers.push(address.into()),
+                Target::Secure(server) => servers.push(secure(server, forward.ca.as_ref())),
+                Target::KubeDns { port } => servers.push(SocketAddr::new(kube_dns()?, *port).into()),
+                Target::ResolvConf(path) => servers.extend(self.read(path, first).iter().map(Endpoint::from)),
                 Target::Name { host, port } => {
                     let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
                     let found = names.get(host).map(|found| found.addresses.clone()).unwrap_or_default();
-                    servers.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port)));
+                    servers.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port).into()));
                 }
             }
         }
-        servers.retain(|server| !self.0.own.contains(server));
+        servers.retain(|server| !self.0.own.contains(&server.address()));
         let mut seen = Vec::new();
         servers.retain(|server| {
             !seen.contains(server) && {
-                seen.push(*server);
+                seen.push(server.clone());
                 true
             }
         });
@@ -182,14 +183,12 @@ impl Upstreams {
         self.look_up(sources).await;
         for source in sources.iter().filter(|source| source.forward.to.iter().any(is_indirect)) {
             let Ok(servers) = self.servers_of(&source.forward, false) else { continue };
-            let before: Vec<SocketAddr> = source.group.servers().iter().map(|s| s.address()).collect();
-            let (mut a, mut b) = (before.clone(), servers.clone());
-            a.sort();
-            b.sort();
+            let before: Vec<Endpoint> = source.group.servers().iter().map(|s| s.endpoint().clone()).collect();
+            let same = before.len() == servers.len() && before.iter().all(|server| servers.contains(server));
             // Nothing where there was something is more often a file being written than the truth.
-            if a != b && !servers.is_empty() {
-                tracing::info!(?before, now = ?servers, "upstream addresses changed");
-                source.group.set_servers(&servers);
+            if !same && !servers.is_empty() {
+                tracing::info!(before = list(&before), now = list(&servers), "upstream addresses changed");
+                source.group.set_servers(servers);
             }
         }
     }
@@ -256,6 +255,16 @@ impl Upstreams {
             pause = (pause * 2).min(OFTEN / 2);
         }
     }
+}
+
+/// Servers in one line of the log.
+fn list(servers: &[Endpoint]) -> String {
+    servers.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn secure(server: &config::Secure, ca: Option<&PathBuf>) -> Endpoint {
+    let security = Security { scheme: server.scheme.name(), name: server.name.clone(), ca: ca.cloned() };
+    Endpoint::secure(server.address, security)
 }
 
 fn is_indirect(target: &Target) -> bool {

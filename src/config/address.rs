@@ -74,6 +74,72 @@ pub enum Target {
         /// The server's port.
         port: u16,
     },
+    /// A server by address that is spoken to under encryption alone.
+    Secure(Secure),
+}
+
+/// How an encrypted server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// DNS over TLS (RFC 7858).
+    Tls,
+}
+
+impl Scheme {
+    /// As it is written before `://`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scheme::Tls => "tls",
+        }
+    }
+
+    const fn port(self) -> u16 {
+        match self {
+            Scheme::Tls => limits::TLS_PORT,
+        }
+    }
+}
+
+/// A server that must prove to be who it is said to be: `SCHEME://ADDRESS[:PORT]#NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secure {
+    /// How it is spoken to.
+    pub scheme: Scheme,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Whom its certificate must be for, lower-case, no trailing dot.
+    pub name: String,
+}
+
+impl Secure {
+    /// Reads what stands on both sides of `://`; the error says what is wrong.
+    fn read(scheme: &str, rest: &str) -> Result<Secure, &'static str> {
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "tls" => Scheme::Tls,
+            _ => return Err("write tls://ADDRESS#NAME, or an address, a name, a path or kube-dns without a scheme"),
+        };
+        let Some((address, name)) = rest.split_once('#') else {
+            return Err("write whom its certificate must be for, as in tls://10.1.0.54#dns.corp.example");
+        };
+        let Some(address) = address_and_port(address, scheme.port()).filter(is_possible) else {
+            return Err("before the # stands an IP address, or one with a port");
+        };
+        match Name::read(name) {
+            Ok(Name(name)) if name != "." => Ok(Secure { scheme, address, name }),
+            _ => Err("behind the # stands the domain name that its certificate is for"),
+        }
+    }
+}
+
+impl fmt::Display for Secure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}#{}", self.scheme.name(), self.address, self.name)
+    }
+}
+
+/// Whether anybody can answer at an address.
+fn is_possible(address: &SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
 impl Form for Target {
@@ -81,20 +147,14 @@ impl Form for Target {
 
     fn read(text: &str) -> Result<Target, String> {
         let no = |why: &str| Err(format!("{} is not an upstream: {why}", quoted(text)));
-        if let Some((scheme, _)) = text.split_once("://") {
-            return match scheme.to_ascii_lowercase().as_str() {
-                "tls" | "https" | "quic" => Err(format!("{scheme}:// upstreams are not supported yet")),
-                _ => no("write an address, a name, a path or kube-dns, without a scheme"),
-            };
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return Secure::read(scheme, rest).map(Target::Secure).or_else(no);
         }
         if text.starts_with('/') {
             return Ok(Target::ResolvConf(PathBuf::from(text)));
         }
         if let Some(address) = address_and_port(text, limits::UPSTREAM_PORT) {
-            if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
-                return no("nobody can answer there");
-            }
-            return Ok(Target::Address(address));
+            return if is_possible(&address) { Ok(Target::Address(address)) } else { no("nobody can answer there") };
         }
         let (host, port) = match host_and_port(text, limits::UPSTREAM_PORT) {
             Some(split) => split,
@@ -124,6 +184,7 @@ impl fmt::Display for Target {
             Target::Name { host, port } => write!(f, "{host}:{port}"),
             Target::ResolvConf(path) => write!(f, "{}", path.display()),
             Target::KubeDns { port } => write!(f, "kube-dns:{port}"),
+            Target::Secure(server) => server.fmt(f),
         }
     }
 }

@@ -3,17 +3,21 @@
 //! Every rule is tried whatever others say. A rule keeps silent about keys that the schema check has already found
 //! fault with, since it would judge values that are not what was written.
 
+mod cache;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::Target;
+use crate::config::address::{Secure, Target};
 use crate::config::file::{self, File, Protocol};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
-use crate::config::text::{Size, Span, Text, Workers};
-use crate::config::{Cache, Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Ttls, Zone};
+use crate::config::text::{Span, Text, Workers};
+use crate::config::{Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Zone};
+use cache::Rules;
 
 /// The configuration of an empty file.
 pub(super) fn defaults() -> Config {
@@ -25,17 +29,17 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let suspect = problems.0.iter().map(|p| p.key.clone()).collect();
     let mut check = Check { origins, suspect, problems, warnings };
     let listen = check.listen(&file.listen);
-    let global = check.ttls(GLOBAL_TTLS, &file.cache.positive, &file.cache.negative, &file.cache.failure_ttl, "cache");
+    let rules = check.rules(&file.cache);
     let cluster_domain = check.cluster_domain(&file.kubernetes);
     let metrics = check.metrics(&file.metrics);
     let health = check.health(&file.health, &listen);
     let network = check.network(&file.network, &listen, &cluster_domain);
     let config = Config {
         network,
-        cache: Cache { max_bytes: check.max_bytes(&file.cache) },
+        cache: check.cache(&file.cache),
         zones: match &file.zones {
-            Some(zones) => check.zones(zones, global),
-            None => default_zones(&cluster_domain, global),
+            Some(zones) => check.zones(zones, rules),
+            None => default_zones(&cluster_domain, rules),
         },
         limits: check.limits(&file.limits),
         metrics,
@@ -49,16 +53,8 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     config
 }
 
-const GLOBAL_TTLS: Ttls = Ttls {
-    positive_min: limits::MIN_TTL.default,
-    positive_max: limits::POSITIVE_MAX_TTL.default,
-    negative_min: limits::MIN_TTL.default,
-    negative_max: limits::NEGATIVE_MAX_TTL.default,
-    failure: limits::FAILURE_TTL.default,
-};
-
 /// The cluster's own names by kube-dns, all else by the node's servers.
-fn default_zones(cluster_domain: &str, ttls: Ttls) -> Vec<Zone> {
+fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
         forward: Forward {
@@ -67,8 +63,11 @@ fn default_zones(cluster_domain: &str, ttls: Ttls) -> Vec<Zone> {
             policy: file::Policy::default(),
             timeout: limits::TIMEOUT.default,
             max_connections: count(None, limits::MAX_CONNECTIONS),
+            ca: None,
         },
-        ttls,
+        ttls: rules.ttls,
+        serve_stale: rules.serve_stale(),
+        prefetch: rules.prefetch(),
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -158,54 +157,7 @@ impl Check<'_> {
         }
     }
 
-    fn max_bytes(&mut self, given: &file::Cache) -> u64 {
-        let bytes = given.max_bytes.as_ref().map_or(limits::MAX_BYTES.default, |text| text.0.0);
-        self.within(bytes, limits::MAX_BYTES, |n| Size(*n).to_string(), "cache.maxBytes");
-        bytes
-    }
-
-    /// Lifetimes written under `key` over those of `base`.
-    fn ttls(
-        &mut self,
-        base: Ttls,
-        positive: &file::TtlRange,
-        negative: &file::TtlRange,
-        failure: &Option<Text<Span>>,
-        key: &str,
-    ) -> Ttls {
-        let at = |name: &str| format!("{key}.{name}");
-        let ttls = Ttls {
-            positive_min: self.span(&positive.min_ttl, limits::MIN_TTL, base.positive_min, &at("positive.minTtl")),
-            positive_max: self.span(
-                &positive.max_ttl,
-                limits::POSITIVE_MAX_TTL,
-                base.positive_max,
-                &at("positive.maxTtl"),
-            ),
-            negative_min: self.span(&negative.min_ttl, limits::MIN_TTL, base.negative_min, &at("negative.minTtl")),
-            negative_max: self.span(
-                &negative.max_ttl,
-                limits::NEGATIVE_MAX_TTL,
-                base.negative_max,
-                &at("negative.maxTtl"),
-            ),
-            failure: self.span(failure, limits::FAILURE_TTL, base.failure, &at("failureTtl")),
-        };
-        let ordered = [
-            (positive, "positive", ttls.positive_min, ttls.positive_max),
-            (negative, "negative", ttls.negative_min, ttls.negative_max),
-        ];
-        for (given, name, min, max) in ordered {
-            // The global pair is judged where it stands, not again in every zone.
-            if min > max && (given.min_ttl.is_some() || given.max_ttl.is_some()) {
-                let (min, max) = (Span(min), Span(max));
-                self.problem(&at(name), format!("minTtl {min} is above maxTtl {max}"));
-            }
-        }
-        ttls
-    }
-
-    fn zones(&mut self, given: &[file::Zone], global: Ttls) -> Vec<Zone> {
+    fn zones(&mut self, given: &[file::Zone], global: Rules) -> Vec<Zone> {
         if given.is_empty() {
             self.problem("zones", "no zones: every name would be refused; leave the key out for the default ones");
         }
@@ -229,10 +181,9 @@ impl Check<'_> {
                 }
             }
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
-            let cache = &zone.cache;
-            let at = format!("{key}.cache");
-            let ttls = self.ttls(global, &cache.positive, &cache.negative, &cache.failure_ttl, &at);
-            zones.push(Zone { names, forward, ttls });
+            let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
+            let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
+            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
         }
         if taken.len() > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -256,12 +207,25 @@ impl Check<'_> {
         self.unique(&to, &at);
         let at = format!("{key}.timeout");
         Forward {
-            to,
             protocol: forward.protocol.unwrap_or_default(),
             policy: forward.policy.unwrap_or_default(),
             timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
             max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
+            ca: self.ca(forward, &to, key),
+            to,
         }
+    }
+
+    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
+        let path = PathBuf::from(given.ca.as_ref()?);
+        let key = format!("{key}.ca");
+        if !path.is_absolute() {
+            self.problem(&key, "must be the absolute path of a file");
+        }
+        if to.iter().all(|target| !matches!(target, Target::Secure(_))) {
+            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
+        }
+        Some(path)
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -331,7 +295,9 @@ impl Check<'_> {
     fn loops(&mut self, config: &Config) {
         for (z, zone) in config.zones.iter().enumerate() {
             for (t, target) in zone.forward.to.iter().enumerate() {
-                let Target::Address(server) = target else { continue };
+                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
+                    continue;
+                };
                 let ours = |ip: &IpAddr| is_same(*ip, server.ip());
                 if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
                     let message = format!("{server} is where nodens itself listens: queries would go round in circles");

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::config::address::{Name, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
-use crate::config::text::{Size, Span, Text, Workers};
+use crate::config::text::{Percent, Size, Span, Text, Workers};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -114,6 +114,54 @@ pub(super) struct Cache {
     pub(super) negative: TtlRange,
     /// How long a failure to get an answer is remembered, from 1s to 5m. Default: 5s.
     pub(super) failure_ttl: Option<Text<Span>>,
+    /// Answers after their lifetime, while no newer ones can be had.
+    pub(super) serve_stale: ServeStale,
+    /// Answers that are asked for often are renewed before they expire.
+    pub(super) prefetch: Prefetch,
+    /// Answers are kept over a restart. Default: they are not. Takes a restart.
+    pub(super) persist: Option<Persist>,
+}
+
+/// Answers after their lifetime, while no newer ones can be had (RFC 8767).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ServeStale {
+    /// Whether they are given. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// For how long after the end of their lifetime, from 1s to 7d. Default: 1h.
+    pub(super) max_age: Option<Text<Span>>,
+    /// The TTL that they show, at most 1h. Default: 30s.
+    pub(super) answer_ttl: Option<Text<Span>>,
+    /// How long a client waits for a newer answer first, at most 4500ms. Default: 1800ms.
+    pub(super) client_wait: Option<Text<Span>>,
+    /// How long after a failure the upstream is asked again, from 1s to 5m. Default: 30s.
+    pub(super) recheck: Option<Text<Span>>,
+    /// Whether NXDOMAIN and answers without data count as failures while there is an answer with data. Default: false.
+    pub(super) prefer_positive: Option<bool>,
+}
+
+/// Answers that are asked for often are renewed before they expire.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Prefetch {
+    /// Whether they are. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// How often an answer must be asked for in the last part of its life. Default: 2.
+    #[schemars(range(min = limits::MIN_HITS.min, max = limits::MIN_HITS.max))]
+    pub(super) min_hits: Option<u64>,
+    /// How long that part is, from 1% to 50% of its lifetime. Default: 10%.
+    pub(super) remaining: Option<Text<Percent>>,
+}
+
+/// Answers are kept over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Persist {
+    /// The file they are kept in; its folder must exist. Takes a restart.
+    #[schemars(required)]
+    pub(super) path: Option<String>,
+    /// How often it is written, from 1s to 1d. Default: 60s. Takes a restart.
+    pub(super) interval: Option<Text<Span>>,
 }
 
 /// Between which bounds the lifetime of an answer is brought.
@@ -145,8 +193,9 @@ pub(super) struct Zone {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Forward {
-    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, or kube-dns, which is the address in
-    /// the environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST.
+    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, kube-dns, which is the address in the
+    /// environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST, or tls://ADDRESS[:PORT]#NAME, whose certificate must be
+    /// for NAME.
     #[schemars(required)]
     pub(super) to: Option<Vec<Text<Target>>>,
     /// How servers are spoken to. Default: tcp.
@@ -158,6 +207,9 @@ pub(super) struct Forward {
     /// Most TCP connections to each server. Default: 32.
     #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
     pub(super) max_connections: Option<u64>,
+    /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
+    /// or Mozilla's list where it has none.
+    pub(super) ca: Option<String>,
 }
 
 /// Lifetimes in one zone.
@@ -170,6 +222,10 @@ pub(super) struct ZoneCache {
     pub(super) negative: TtlRange,
     /// How long a failure to get an answer is remembered, from 1s to 5m.
     pub(super) failure_ttl: Option<Text<Span>>,
+    /// Answers after their lifetime, while no newer ones can be had.
+    pub(super) serve_stale: ServeStale,
+    /// Answers that are asked for often are renewed before they expire.
+    pub(super) prefetch: Prefetch,
 }
 
 /// The cluster.

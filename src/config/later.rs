@@ -17,13 +17,8 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 12] = [
+const KEYS: [Later; 7] = [
     later("listen.tls", ""),
-    later("cache.serveStale", "enabled: false"),
-    later("cache.prefetch", "enabled: false"),
-    later("cache.persist", "enabled: false"),
-    later("zones[].cache.serveStale", "enabled: false"),
-    later("zones[].cache.prefetch", "enabled: false"),
     later("zones[].hosts", ""),
     later("kubernetes.searchShield", "false"),
     later("metrics.corednsNames", "false"),

@@ -76,6 +76,21 @@ pub const NEGATIVE_MAX_TTL: Limit<Duration> = seconds(5, 0, DAY);
 /// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min.
 pub const FAILURE_TTL: Limit<Duration> = seconds(5, 1, 300);
 
+/// `serveStale.maxAge`; RFC 8767, section 5, suggests one to three days, for resolvers that many share.
+pub const STALE_MAX_AGE: Limit<Duration> = seconds(HOUR, 1, 7 * DAY);
+/// `serveStale.answerTtl`; 30 s by RFC 8767, section 4.
+pub const STALE_ANSWER_TTL: Limit<Duration> = seconds(30, 0, HOUR);
+/// `serveStale.clientWait`; 1.8 s by RFC 8767, section 5, just below the two seconds after which some clients give up.
+pub const CLIENT_WAIT: Limit<Duration> = limit(Duration::from_millis(1800), Duration::ZERO, PATIENCE);
+/// `serveStale.recheck`; 30 s by RFC 8767, section 5.
+pub const RECHECK: Limit<Duration> = seconds(30, 1, 300);
+/// `prefetch.minHits`.
+pub const MIN_HITS: Limit<u64> = limit(2, 1, 255);
+/// `prefetch.remaining`, in percent.
+pub const REMAINING: Limit<u64> = limit(10, 1, 50);
+/// `persist.interval`.
+pub const PERSIST_INTERVAL: Limit<Duration> = seconds(60, 1, DAY);
+
 // Upstreams.
 
 /// `forward.timeout`, of one attempt at one server; no more than [`PATIENCE`].
@@ -84,6 +99,10 @@ pub const TIMEOUT: Limit<Duration> = limit(Duration::from_secs(2), Duration::fro
 pub const MAX_CONNECTIONS: Limit<u64> = limit(32, 1, 1024);
 /// The port asked where `forward.to` names none.
 pub const UPSTREAM_PORT: u16 = 53;
+/// The same for `tls://` and `quic://` (RFC 7858, section 3.1; RFC 9250, section 4.1.1).
+pub const TLS_PORT: u16 = 853;
+/// The same for `https://` (RFC 8484).
+pub const HTTPS_PORT: u16 = 443;
 /// How long one question may take with all its attempts: below the 5 s after which stub resolvers ask again.
 pub const PATIENCE: Duration = Duration::from_millis(4500);
 
@@ -145,5 +164,7 @@ mod tests {
         assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
         assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
+        assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

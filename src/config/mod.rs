@@ -21,11 +21,12 @@ mod text;
 mod tree;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use address::Target;
+pub use address::{Scheme, Secure, Target};
 pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
@@ -73,6 +74,41 @@ pub struct Listen {
 pub struct Cache {
     /// Memory for cached answers, in bytes.
     pub max_bytes: u64,
+    /// Where answers are kept over a restart, if they are.
+    pub persist: Option<Persist>,
+}
+
+/// Where answers are kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// The file; absolute.
+    pub path: PathBuf,
+    /// How often it is written.
+    pub interval: Duration,
+}
+
+/// Answers after their lifetime, while no newer ones can be had (RFC 8767).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServeStale {
+    /// How long after the end of its lifetime an answer may be given out.
+    pub max_age: Duration,
+    /// The TTL that it shows then.
+    pub answer_ttl: Duration,
+    /// How long a client waits for a newer one first.
+    pub client_wait: Duration,
+    /// How long after a failure the next attempt is made.
+    pub recheck: Duration,
+    /// Whether NXDOMAIN and answers without data count as failures while there is data.
+    pub prefer_positive: bool,
+}
+
+/// Answers that are asked for often are renewed before they expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// How often an answer must be asked for in the last part of its life.
+    pub min_hits: u8,
+    /// How long that part is, in percent of its lifetime.
+    pub remaining: u8,
 }
 
 /// Bounds of the lifetimes of answers; no minimum is above its maximum.
@@ -99,6 +135,10 @@ pub struct Zone {
     pub forward: Forward,
     /// Lifetimes: the zone's own over the global ones.
     pub ttls: Ttls,
+    /// Whether stale answers are given, and how.
+    pub serve_stale: Option<ServeStale>,
+    /// Whether answers are renewed before they expire, and which.
+    pub prefetch: Option<Prefetch>,
 }
 
 /// Whom to ask and how.
@@ -114,6 +154,8 @@ pub struct Forward {
     pub timeout: Duration,
     /// Most TCP connections to each server.
     pub max_connections: usize,
+    /// Whose certificates encrypted servers must have, PEM; those that the system trusts when none is named.
+    pub ca: Option<PathBuf>,
 }
 
 /// How much work is taken on at once.

@@ -85,6 +85,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("network.firewall", old.network.firewall != new.network.firewall),
         ("network.failOpen", old.network.fail_open != new.network.fail_open),
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
+        ("cache.persist", old.cache.persist != new.cache.persist),
         ("metrics.listen", old.metrics != new.metrics),
         ("health.listen", old.health != new.health),
     ];
@@ -198,7 +199,7 @@ mod tests {
             load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
         assert!(restart_needed(&old, &live).is_empty());
         let new = load_ok(
-            "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi}\nmetrics: {listen: []}
+            "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: []}
 network: {interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}}",
         );
         let all = [
@@ -209,6 +210,7 @@ network: {interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}
             "network.firewall",
             "network.failOpen",
             "cache.maxBytes",
+            "cache.persist",
             "metrics.listen",
             "health.listen",
         ];

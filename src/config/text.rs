@@ -70,6 +70,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), String> {
     match format {
         Size::FORMAT => try_as::<Size>(text),
         Span::FORMAT => try_as::<Span>(text),
+        Percent::FORMAT => try_as::<Percent>(text),
         Workers::FORMAT => try_as::<Workers>(text),
         Name::FORMAT => try_as::<Name>(text),
         Target::FORMAT => try_as::<Target>(text),
@@ -170,6 +171,26 @@ impl fmt::Display for Span {
 /// Digits, and what follows them.
 fn split_unit(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// A share, such as `10%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) struct Percent(pub(super) u64);
+
+impl Form for Percent {
+    const FORMAT: &'static str = "percentage";
+    const PATTERN: &'static str = "^[0-9]+%$";
+
+    fn read(text: &str) -> Result<Percent, String> {
+        let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
+        number.map(Percent).ok_or_else(|| format!("{} is not a percentage, such as 10%", quoted(text)))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
 }
 
 /// How many UDP workers.

@@ -14,7 +14,7 @@ use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::Source;
 use crate::sys::clock::{Clock, Moment};
-use crate::upstream::{Query, Reply, Transport};
+use crate::upstream::{Endpoint, Query, Reply, Transport};
 use crate::wire::edns::{OPT_LEN, ede};
 use crate::wire::header::rcode;
 use crate::wire::question::Question;
@@ -23,7 +23,7 @@ use crate::wire::validate::{self, Class};
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -58,7 +58,7 @@ struct Inner {
     clock: Clock,
     book: Mutex<Book>,
     failures: Failures,
-    upstreams: RwLock<HashMap<SocketAddr, u16>>,
+    upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
 }
 
 impl Resolver {
@@ -201,8 +201,8 @@ impl Inner {
     }
 
     /// The number of an upstream in metrics and entries.
-    fn upstream(&self, server: SocketAddr) -> u16 {
-        if let Some(&label) = self.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(&server) {
+    fn upstream(&self, server: &Endpoint) -> u16 {
+        if let Some(&label) = self.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(server) {
             return label;
         }
         let label = self.metrics.upstreams.intern(&server.to_string());
@@ -211,7 +211,7 @@ impl Inner {
         if known.len() >= 1024 {
             known.clear();
         }
-        known.insert(server, label);
+        known.insert(server.clone(), label);
         label
     }
 }
@@ -289,7 +289,7 @@ impl Flight {
             negative: matches!(reply.class, Class::NxDomain(_) | Class::NoData(_)),
             flags: self.flags,
             zone: self.zone.label,
-            upstream: self.inner.upstream(server),
+            upstream: self.inner.upstream(&server),
         };
         let mut outcome = Outcome::of(Entry::new(&reply.message, about), Source::Miss, now);
         if reply.class == Class::Failure {

@@ -5,12 +5,15 @@
 #![expect(unsafe_code, reason = "the CPU clock of another process")]
 
 use rustix::process::Pid;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A point in time, nanoseconds since boot: enough for 584 years.
+/// How long before boot [`Moment`] begins to count: what was stored before the last boot has its place as well.
+const BEFORE_BOOT: u64 = 30 * 86_400;
+
+/// A point in time, nanoseconds since thirty days before boot: enough for 584 years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Moment(pub u64);
 
@@ -19,10 +22,10 @@ impl Moment {
     #[inline]
     pub fn now() -> Moment {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Moment(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
+        Moment((t.tv_sec as u64 + BEFORE_BOOT) * 1_000_000_000 + t.tv_nsec as u64)
     }
 
-    /// The point `ms` milliseconds after boot.
+    /// The point `ms` milliseconds after the first.
     pub const fn from_millis(ms: u64) -> Moment {
         Moment(ms.saturating_mul(1_000_000))
     }
@@ -31,6 +34,15 @@ impl Moment {
     #[inline]
     pub fn since(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+
+    #[inline]
+    fn sub(self, d: Duration) -> Moment {
+        Moment(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

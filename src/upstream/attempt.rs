@@ -95,7 +95,7 @@ fn conclude(
         _ => Outcome::Rejected,
     };
     let elapsed = attempt.replied(outcome);
-    Ok(Reply { message, server: server.address(), transport, elapsed })
+    Ok(Reply { message, server: server.endpoint().clone(), transport, elapsed })
 }
 
 fn outcome_of(error: &Error) -> Outcome {

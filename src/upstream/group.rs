@@ -2,9 +2,8 @@
 
 use super::race;
 use super::server::Server;
-use super::{Exchange, Exchanged, Options, Query};
+use super::{Endpoint, Exchange, Exchanged, Options, Query};
 use arc_swap::ArcSwap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::sync::Semaphore;
@@ -21,7 +20,7 @@ pub struct Group {
 impl Group {
     /// A group of `servers`; without any, every exchange fails with [`super::Error::NoServers`]. Nothing is connected
     /// before the first query.
-    pub fn new(options: Options, servers: &[SocketAddr]) -> Group {
+    pub fn new<E: Into<Endpoint>>(options: Options, servers: impl IntoIterator<Item = E>) -> Group {
         let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
         let group = Group { options, servers: ArcSwap::default(), sockets, turn: AtomicUsize::new(0) };
         group.set_servers(servers);
@@ -30,17 +29,17 @@ impl Group {
 
     /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
     /// finish the queries they have.
-    pub fn set_servers(&self, servers: &[SocketAddr]) {
+    pub fn set_servers<E: Into<Endpoint>>(&self, servers: impl IntoIterator<Item = E>) {
         let old = self.servers.load_full();
-        let mut new: Vec<Arc<Server>> = Vec::with_capacity(servers.len());
-        for &address in servers {
-            if new.iter().any(|s| s.address() == address) {
+        let mut new: Vec<Arc<Server>> = Vec::new();
+        for endpoint in servers.into_iter().map(Into::into) {
+            if new.iter().any(|s| *s.endpoint() == endpoint) {
                 continue;
             }
-            let kept = old.iter().find(|s| s.address() == address).cloned();
-            new.push(kept.unwrap_or_else(|| Arc::new(Server::new(address, self.options, self.sockets.clone()))));
+            let kept = old.iter().find(|s| *s.endpoint() == endpoint).cloned();
+            new.push(kept.unwrap_or_else(|| Arc::new(Server::new(endpoint, self.options, self.sockets.clone()))));
         }
-        let gone = old.iter().filter(|s| new.iter().all(|n| n.address() != s.address())).cloned().collect::<Vec<_>>();
+        let gone = old.iter().filter(|s| new.iter().all(|n| n.endpoint() != s.endpoint())).cloned().collect::<Vec<_>>();
         self.servers.store(Arc::new(new));
         gone.iter().for_each(|server| server.pool.drain());
     }

@@ -9,6 +9,7 @@
 
 mod attempt;
 mod datagram;
+mod endpoint;
 mod error;
 mod framing;
 mod group;
@@ -24,12 +25,12 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use endpoint::{Endpoint, Security};
 pub use error::Error;
 pub use group::Group;
 pub use server::Server;
 pub use stats::{Connections, Outcome, Snapshot};
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -133,7 +134,7 @@ pub struct Reply {
     /// The whole message, as received but for the id.
     pub message: Vec<u8>,
     /// Who sent it.
-    pub server: SocketAddr,
+    pub server: Endpoint,
     /// How it came.
     pub transport: Transport,
     /// How long this server took over this try.
@@ -148,4 +149,20 @@ pub trait Exchange: Send + Sync + 'static {
     /// Asks, and returns the first usable reply, at the latest by `deadline`. Must be polled on a tokio runtime.
     /// Dropping the future abandons the query and nothing else.
     fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a>;
+
+    /// How it is with those who are asked.
+    fn condition(&self) -> Condition {
+        Condition::Well
+    }
+}
+
+/// How it is with the servers of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// At least one of them works, as far as is known.
+    Well,
+    /// None works, but one has answered in the last few seconds: they may just be replaced by others.
+    Shaken,
+    /// None works, nor has for a while.
+    Down,
 }

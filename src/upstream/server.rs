@@ -3,7 +3,7 @@
 use super::health::{Health, State};
 use super::pool::Pool;
 use super::stats::{Snapshot, Stats};
-use super::{Options, Outcome, Transport};
+use super::{Endpoint, Options, Outcome, Transport};
 use crate::observe::cells::Histogram;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,8 +18,7 @@ const WITHOUT_EDNS: Duration = Duration::from_secs(30);
 
 /// One server of a group.
 pub struct Server {
-    /// Where it listens.
-    address: SocketAddr,
+    endpoint: Endpoint,
     pub(super) options: Options,
     pub(super) pool: Pool,
     pub(super) health: Health,
@@ -34,9 +33,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(address: SocketAddr, options: Options, sockets: Arc<Semaphore>) -> Server {
+    pub(super) fn new(endpoint: Endpoint, options: Options, sockets: Arc<Semaphore>) -> Server {
         Server {
-            address,
+            endpoint,
             options,
             pool: Pool::default(),
             health: Health::default(),
@@ -48,9 +47,14 @@ impl Server {
         }
     }
 
+    /// Which it is.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoint.address()
     }
 
     /// What its cells hold now.
@@ -104,7 +108,7 @@ impl Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Server").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
@@ -155,7 +159,7 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        Server::new(SocketAddr::from(([127, 0, 0, 1], 53)), Options::default(), Arc::new(Semaphore::new(1)))
+        Server::new(SocketAddr::from(([127, 0, 0, 1], 53)).into(), Options::default(), Arc::new(Semaphore::new(1)))
     }
 
     #[test]

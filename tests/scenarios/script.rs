@@ -143,7 +143,7 @@ impl Exchange for Script {
                 }
                 None => Ok(Reply {
                     message: answer_bytes(&message, &answer),
-                    server: SERVER,
+                    server: SERVER.into(),
                     transport: if answer.udp { Transport::Udp } else { Transport::Tcp },
                     elapsed: start.elapsed(),
                 }),

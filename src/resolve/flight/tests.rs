@@ -10,7 +10,7 @@ use crate::upstream::{Error, Exchange, Exchanged};
 use crate::wire::header::{self, Header};
 use crate::wire::question::to_wire as wire;
 use crate::wire::question::{CLASS_IN, rtype};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -70,7 +70,7 @@ impl Exchange for Upstream {
             if let Some(octet) = octet {
                 message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 192, 0, 2, octet]);
             }
-            Ok(Reply { message, server: SERVER, transport: Transport::Tcp, elapsed: Duration::ZERO })
+            Ok(Reply { message, server: SERVER.into(), transport: Transport::Tcp, elapsed: Duration::ZERO })
         })
     }
 }

@@ -154,5 +154,5 @@ async fn an_exchange_is_an_object() {
     let exchange: Arc<dyn Exchange> = Arc::new(group_of(&server));
     let message = query("www");
     let reply = exchange.exchange(Query { message: &message, opt_len: 0 }, Instant::now() + LONG).await.unwrap();
-    assert_eq!(reply.server, server.address);
+    assert_eq!(reply.server.address(), server.address);
 }
