@@ -86,7 +86,7 @@ async fn too_many_that_wait_are_told_so() {
         assert!(poll!(one).is_pending());
     }
     assert!(matches!(ask(&group, "www").await, Err(Error::Busy { .. })));
-    assert!(!snapshot(&group, 0).failing);
+    assert!(!snapshot(&group, 0).failing[1]);
     // Who goes away makes room.
     fitting.truncate(3);
     assert!(poll!(Box::pin(ask(&group, "www"))).is_pending());
