@@ -138,6 +138,11 @@ impl Health {
         self.mark.load(Relaxed) > 1
     }
 
+    /// Has it been doubted since `began`?
+    pub(super) fn is_doubted_since(&self, began: Instant) -> bool {
+        self.lock().last_doubt.is_some_and(|last| last > began)
+    }
+
     /// A query that began at `began` has failed, and is no more than a doubt unless `decisive`.
     pub(super) fn failed(&self, now: Instant, began: Instant, cause: Cause, decisive: bool) -> Option<Change> {
         let mut record = self.lock();

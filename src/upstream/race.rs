@@ -277,10 +277,8 @@ impl<'a> Race<'a> {
                 self.runners.swap_remove(at);
             } else if runner.suspect_at.is_some_and(|at| at <= now) {
                 runner.suspect_at = None;
-                if server.is_silent(runner.transport, runner.started) {
-                    silent = true;
-                    server.failed(runner.transport, runner.started, Cause::Silent, false);
-                }
+                silent |= server.may_have_lost(runner.transport, runner.started);
+                server.is_late(runner.transport, runner.started, Cause::Silent);
             }
         }
         let (hedge, slow) = self.timing.take(now);

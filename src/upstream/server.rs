@@ -152,12 +152,18 @@ impl Server {
 
     /// Something came that only it can have sent.
     pub(super) fn is_alive(&self, transport: Transport, now: Instant) {
-        self.heard[transport as usize].store(micros(now.saturating_duration_since(self.created)), Relaxed);
+        let at = micros(now.saturating_duration_since(self.created)).max(1);
+        self.heard[transport as usize].store(at, Relaxed);
     }
 
     /// Has no reply to any query come over `transport` since `began`?
     pub(super) fn is_silent(&self, transport: Transport, began: Instant) -> bool {
         self.heard[transport as usize].load(Relaxed) <= micros(began.saturating_duration_since(self.created))
+    }
+
+    /// A try that `began` then has no reply: was the server silent in that time, for so long that it may be the reason?
+    pub(super) fn may_have_lost(&self, transport: Transport, began: Instant) -> bool {
+        self.is_silent(transport, began) || self.health[transport as usize].is_doubted_since(began)
     }
 
     /// A try that `began` then has failed.

@@ -232,10 +232,10 @@ async fn d17_where_all_say_servfail_so_do_we() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn d18_a_server_that_flaps_twice_a_second_is_soon_left_alone_and_nobody_notices() {
+async fn d18_a_server_that_flaps_is_soon_left_alone_and_nobody_notices() {
     let_time_pass();
     let started = Instant::now();
-    let is_up = move || started.elapsed().as_millis() / 500 % 2 == 0;
+    let is_up = move || started.elapsed().as_millis() % 930 < 500;
     let flapping = tcp(move |mut stream, _| async move {
         while let Some(query) = read_query(&mut stream).await {
             if !is_up() {

@@ -157,6 +157,7 @@ async fn pod(mut stream: TcpStream, mut end: watch::Receiver<u32>, orderly: bool
             send(&mut stream, &reply(&query, 0)).await;
         }
     };
+    end.mark_unchanged();
     tokio::select! {
         () = serve => {}
         _ = end.changed() => match orderly {
