@@ -328,9 +328,10 @@ impl State {
     }
 }
 
-/// The moment, in the server's milliseconds, before which a query was written that is stuck now.
+/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
+/// so that a query does not meet again, on its second try, the connection that made it begin one.
 fn stuck_since(server: &Server) -> u64 {
-    server.millis(Instant::now()).saturating_sub(millis(server.suspicion(Transport::Tcp)))
+    server.millis(Instant::now()).saturating_sub(millis(server.suspicion(Transport::Tcp) / 2))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -249,7 +249,8 @@ async fn d19_an_old_connection_answers_what_it_has_and_gets_no_more() {
         }
     })
     .await;
-    let options = Options { max_age: Duration::from_millis(50), max_connections: 1, ..options(Protocol::Tcp) };
+    let (max_age, idle) = (Duration::from_millis(50), Duration::from_millis(50));
+    let options = Options { max_age, idle, max_connections: 1, ..options(Protocol::Tcp) };
     let group = Group::new(options, &[server.address]);
     let others = async {
         until(&group, |s| s.connections.busy == 1).await;
