@@ -6,6 +6,7 @@
 //! store's generation, so that a query that came after a flush never joins a flight from before it.
 
 use super::failures::{Failure, Failures};
+use super::loops::Probes;
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
 use crate::cache::entry::About;
@@ -58,6 +59,7 @@ struct Inner {
     clock: Clock,
     book: Mutex<Book>,
     failures: Failures,
+    probes: Arc<Probes>,
     upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
 }
 
@@ -72,6 +74,7 @@ impl Resolver {
             clock,
             book: Mutex::default(),
             failures: Failures::new(),
+            probes: Arc::default(),
             upstreams: RwLock::default(),
         });
         let (queue, arrivals) = mpsc::unbounded_channel();
@@ -100,6 +103,11 @@ impl Resolver {
             self.inner.metrics.in_flight.add(-1);
             Box::new(refused.0)
         })
+    }
+
+    /// The questions of our own that must not come in.
+    pub fn probes(&self) -> &Arc<Probes> {
+        &self.inner.probes
     }
 
     /// How many queries wait for an answer.
@@ -138,6 +146,10 @@ impl Inner {
             return self.settle(miss, &Outcome::refused(0, now, "no zone is configured for this name"));
         };
         miss.cells.query(zone.label, question.qtype());
+        if self.probes.heard(question.name(), miss.client) {
+            return self
+                .settle(miss, &Outcome::refused(zone.label, now, "forwarding loop: this is nodens' own question"));
+        }
         let generation = self.store.generation();
         let key = key(&miss, generation);
         let mut book = self.book();

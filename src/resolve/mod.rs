@@ -7,9 +7,11 @@
 
 mod failures;
 mod flight;
+mod loops;
 mod zones;
 
 pub use flight::Resolver;
+pub use loops::{Probe, Probes};
 pub use zones::{Zone, Zones};
 
 use crate::cache::{Entry, Flags};

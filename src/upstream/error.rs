@@ -47,6 +47,12 @@ pub enum Error {
         /// The server.
         server: SocketAddr,
     },
+    /// It sends the queries of this zone back to us, and so do all the others.
+    #[error("forwarding loop: upstream {server} sends queries for this zone back to nodens")]
+    Looping {
+        /// The first server.
+        server: SocketAddr,
+    },
     /// Too many queries wait for a connection to this server.
     #[error("too many queries wait for upstream {server}")]
     Busy {
@@ -59,7 +65,11 @@ impl Error {
     /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
     pub fn ede(&self) -> u16 {
         match self {
-            Error::NoServers | Error::BadQuery { .. } | Error::Timeout { .. } | Error::Busy { .. } => 22,
+            Error::NoServers
+            | Error::BadQuery { .. }
+            | Error::Timeout { .. }
+            | Error::Looping { .. }
+            | Error::Busy { .. } => 22,
             Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } => 23,
         }
     }
@@ -83,5 +93,8 @@ mod tests {
         let late = Error::Timeout { server, after: Duration::from_secs(2) };
         assert_eq!(late.to_string(), "upstream 10.0.0.10:53 did not answer within 2000 ms");
         assert_eq!((late.ede(), Error::NoServers.ede()), (22, 22));
+        let looping = Error::Looping { server };
+        let text = "forwarding loop: upstream 10.0.0.10:53 sends queries for this zone back to nodens";
+        assert_eq!((looping.to_string().as_str(), looping.ede()), (text, 22));
     }
 }

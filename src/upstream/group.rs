@@ -62,7 +62,7 @@ impl Group {
 
 impl Exchange for Group {
     fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a> {
-        Box::pin(race::run(self, query, deadline))
+        Box::pin(race::run(self, query, deadline, |_| false))
     }
 }
 
