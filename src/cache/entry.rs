@@ -2,10 +2,13 @@
 //! value share. Immutable: a refreshed answer is a new entry.
 
 use super::key::Flags;
+use super::policy::Prefetch;
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::record;
 use crate::wire::reply::Stored;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
 use triomphe::ThinArc;
 
 /// What is known of an answer beside its octets.
@@ -39,6 +42,8 @@ struct Head {
     zone: u8,
     name_len: u8,
     bits: u8,
+    /// How many more hits late in its life have it renewed; 0 for none.
+    hits: AtomicU8,
 }
 
 /// Nanoseconds per unit of [`Head::stored`].
@@ -47,9 +52,11 @@ const TENTH: u64 = 100_000_000;
 const LONGEST: u32 = (1 << 20) - 1;
 /// Of [`Head::bits`].
 const NEGATIVE: u8 = 4;
+/// Where in [`Head::bits`] the length of the last part of its life stands, in 64ths of the whole; 0 for none.
+const LATE: u32 = 3;
 
 impl Head {
-    fn new(about: &About, message_len: usize, name_len: usize) -> Head {
+    fn new(about: &About, refresh: Refresh, message_len: usize, name_len: usize) -> Head {
         Head {
             stored: tenths(about.stored),
             lifetime_rcode: about.lifetime.min(LONGEST) << 12 | u32::from(about.rcode & 0xfff),
@@ -57,8 +64,15 @@ impl Head {
             message_len: message_len as u16,
             zone: u8::try_from(about.zone).unwrap_or(u8::MAX),
             name_len: name_len as u8,
-            bits: about.flags.bits() | if about.negative { NEGATIVE } else { 0 },
+            bits: about.flags.bits() | if about.negative { NEGATIVE } else { 0 } | refresh.late << LATE,
+            hits: AtomicU8::new(refresh.hits),
         }
+    }
+
+    /// Counts a hit late in its life; true for the last one that it takes.
+    #[cold]
+    fn count_down(&self) -> bool {
+        self.hits.fetch_update(Relaxed, Relaxed, |hits| hits.checked_sub(1)) == Ok(1)
     }
 
     #[inline]
@@ -73,6 +87,25 @@ fn tenths(at: Moment) -> u32 {
     u32::try_from(at.0 / TENTH).unwrap_or(u32::MAX)
 }
 
+/// When an answer is renewed before it expires.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refresh {
+    /// How many hits it takes.
+    hits: u8,
+    /// How late in its life these must be, in 64ths of it from its end; at most 31.
+    late: u8,
+}
+
+impl Refresh {
+    /// By `prefetch`. Answers that came together should not be renewed together: `spread`, any number, places the
+    /// beginning somewhere in the first half of the last part.
+    pub fn new(prefetch: Prefetch, spread: u32) -> Refresh {
+        let whole = (u32::from(prefetch.remaining) * 64 / 100).clamp(1, 31);
+        let late = whole - spread % whole.div_ceil(2);
+        Refresh { hits: prefetch.min_hits, late: late as u8 }
+    }
+}
+
 /// A stored answer. Cloning shares it.
 #[derive(Clone)]
 pub struct Entry(ThinArc<Head, u8>);
@@ -81,6 +114,11 @@ impl Entry {
     /// Keeps `message`, a cleaned message of at most 65,535 octets (`wire::validate::reply`), with its TTLs as they
     /// are to be shown at age 0.
     pub fn new(message: &[u8], about: About) -> Entry {
+        Entry::with_refresh(message, about, Refresh::default())
+    }
+
+    /// The same, to be renewed as `refresh` says.
+    pub fn with_refresh(message: &[u8], about: About, refresh: Refresh) -> Entry {
         let mut bytes = Vec::with_capacity(message.len() + 32);
         bytes.extend_from_slice(message);
         let mut name_len = 0;
@@ -90,7 +128,7 @@ impl Entry {
                 bytes.extend_from_slice(&(record.ttl_at as u16).to_be_bytes());
             }
         }
-        Entry(ThinArc::from_header_and_slice(Head::new(&about, message.len(), name_len), &bytes))
+        Entry(ThinArc::from_header_and_slice(Head::new(&about, refresh, message.len(), name_len), &bytes))
     }
 
     #[inline]
@@ -137,6 +175,22 @@ impl Entry {
     #[inline]
     pub fn is_fresh(&self, now: Moment) -> bool {
         tenths(now).saturating_sub(self.head().stored) < self.head().lifetime() * 10
+    }
+
+    /// May it be given out stale, with lifetimes prolonged by `max_age`?
+    pub fn is_servable(&self, now: Moment, max_age: Duration) -> bool {
+        let age = u64::from(tenths(now).saturating_sub(self.head().stored));
+        age < u64::from(self.head().lifetime()) * 10 + max_age.as_secs() * 10
+    }
+
+    /// Is this hit the one that has it renewed? One hit in its life is.
+    #[inline]
+    pub fn wants_refresh(&self, now: Moment) -> bool {
+        let head = self.head();
+        let late = u32::from(head.bits >> LATE);
+        let lifetime = head.lifetime() * 10;
+        let left = lifetime.saturating_sub(tenths(now).saturating_sub(head.stored));
+        left * 64 <= lifetime * late && late > 0 && head.count_down()
     }
 
     /// Octets of heap that it takes, allocator overhead apart.

@@ -4,14 +4,14 @@
 
 use super::*;
 use crate::cache::Ttls;
-use crate::observe::queries::{Family, Proto};
+use crate::observe::queries::Family;
 use crate::resolve::Waiter;
-use crate::upstream::{Error, Exchange, Exchanged};
-use crate::wire::header::{self, Header};
+use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
+use crate::wire::header::{self, Header, rcode};
 use crate::wire::question::to_wire as wire;
 use crate::wire::question::{CLASS_IN, rtype};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -45,14 +45,14 @@ impl Upstream {
     }
 
     fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.asked.load(Relaxed)
     }
 }
 
 impl Exchange for Upstream {
     fn exchange<'a>(&'a self, query: Query<'a>, _: Instant) -> Exchanged<'a> {
         Box::pin(async move {
-            let n = self.asked.fetch_add(1, Ordering::Relaxed);
+            let n = self.asked.fetch_add(1, Relaxed);
             let (rcode, octet) = match self.acts[n.min(self.acts.len() - 1)] {
                 Act::Answer(octet) => (0, Some(octet)),
                 Act::Gated(octet) => {
@@ -88,7 +88,14 @@ impl Waiter for Client {
 
 fn zone(name: &str, label: u16, upstream: &Arc<Upstream>) -> Zone {
     let ttls = Ttls { positive: (0, 30), negative: (0, 5), failure: Duration::from_secs(5) };
-    Zone { name: wire(name).into(), label, upstream: Arc::clone(upstream) as Arc<dyn Exchange>, ttls }
+    Zone {
+        name: wire(name).into(),
+        label,
+        upstream: Arc::clone(upstream) as Arc<dyn Exchange>,
+        ttls,
+        stale: None,
+        prefetch: None,
+    }
 }
 
 /// A resolver and everything around it.
@@ -115,7 +122,7 @@ impl House {
     }
 
     fn now(&self) -> Moment {
-        Moment(self.nanos.load(Ordering::Relaxed))
+        Moment(self.nanos.load(Relaxed))
     }
 
     fn miss(&self, name: &str, client: u32, answers: &Answers) -> Miss {
@@ -146,7 +153,7 @@ impl House {
 
     async fn pass(&self, time: Duration) {
         self.settle().await;
-        self.nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        self.nanos.fetch_add(time.as_nanos() as u64, Relaxed);
         tokio::time::advance(time).await;
         self.settle().await;
     }
