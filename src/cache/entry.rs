@@ -186,11 +186,17 @@ impl Entry {
     /// Is this hit the one that has it renewed? One hit in its life is.
     #[inline]
     pub fn wants_refresh(&self, now: Moment) -> bool {
+        self.is_late(now) && self.head().count_down()
+    }
+
+    /// Has the last part of its life begun?
+    #[inline]
+    fn is_late(&self, now: Moment) -> bool {
         let head = self.head();
         let late = u32::from(head.bits >> LATE);
         let lifetime = head.lifetime() * 10;
         let left = lifetime.saturating_sub(tenths(now).saturating_sub(head.stored));
-        left * 64 <= lifetime * late && late > 0 && head.count_down()
+        late > 0 && u64::from(left) * 64 <= u64::from(lifetime) * u64::from(late)
     }
 
     /// Octets of heap that it takes, allocator overhead apart.
@@ -226,6 +232,56 @@ mod tests {
         assert_eq!(format!("{:?}", entry.about()), format!("{about:?}"));
         assert_eq!(entry.question(), b"\x01a\0\0\x01\0\x01");
         assert_eq!(entry.as_stored().message, message);
+    }
+
+    fn about(stored: Moment, lifetime: u32) -> About {
+        About { stored, lifetime, rcode: 0, negative: false, flags: Flags::new(true, true), zone: 0, upstream: 0 }
+    }
+
+    #[test]
+    fn e05_one_hit_of_those_late_in_its_life_has_it_renewed() {
+        let t0 = Moment::from_millis(100_000);
+        let late = |spread| {
+            let rule = Prefetch { min_hits: 3, remaining: 10 };
+            Entry::with_refresh(&[0; 12], about(t0, 300), Refresh::new(rule, spread))
+        };
+        for spread in 0..100 {
+            let entry = late(spread);
+            assert_eq!((entry.about().flags, entry.about().negative), (Flags::new(true, true), false));
+            for _ in 0..9 {
+                assert!(!entry.wants_refresh(t0 + Duration::from_secs(270)), "not late yet");
+            }
+            let at = t0 + Duration::from_secs(286);
+            let wanted: Vec<bool> = (0..5).map(|_| entry.wants_refresh(at)).collect();
+            assert_eq!(wanted, [false, false, true, false, false], "{spread}");
+        }
+        let begins = |spread| (2700..3000).find(|&at| late(spread).is_late(t0 + Duration::from_millis(at * 100)));
+        let begins: std::collections::BTreeSet<_> = (0..100).map(|spread| begins(spread).unwrap()).collect();
+        assert!(begins.len() > 1 && begins.iter().all(|at| (2700..2850).contains(at)), "spread: {begins:?}");
+        let never = Entry::new(&[0; 12], about(t0, 300));
+        assert!((0..300).all(|at| !never.wants_refresh(t0 + Duration::from_secs(at))));
+    }
+
+    #[test]
+    fn e05_the_shortest_and_the_longest_last_part() {
+        for (lifetime, remaining, from) in [(30, 50, 151), (30, 1, 296), (1, 50, 6), (LONGEST, 50, LONGEST * 5 + 1)] {
+            let rule = Prefetch { min_hits: 1, remaining };
+            let entry = Entry::with_refresh(&[0; 12], about(Moment::default(), lifetime), Refresh::new(rule, 0));
+            let at = |tenths: u32| Moment(u64::from(tenths) * TENTH);
+            assert!(!entry.is_late(at(from - 1)), "{lifetime} s, {remaining} %");
+            assert!(entry.is_late(at(from + from / 30)), "{lifetime} s, {remaining} %");
+        }
+    }
+
+    #[test]
+    fn d03_an_expired_answer_may_be_given_out_for_so_much_longer() {
+        let (t0, hour) = (Moment::from_millis(100_000), Duration::from_secs(3600));
+        let entry = Entry::new(&[0; 12], about(t0, 30));
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        assert!(entry.is_fresh(at(29)) && !entry.is_fresh(at(30)));
+        assert!(entry.is_servable(at(30), hour) && entry.is_servable(at(3629), hour));
+        assert!(!entry.is_servable(at(3630), hour));
+        assert!(!entry.is_servable(at(30), Duration::ZERO) && entry.is_servable(at(29), Duration::ZERO));
     }
 
     #[test]

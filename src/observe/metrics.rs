@@ -165,11 +165,6 @@ impl Metrics {
         self.dropped[reason.index()].add(1);
     }
 
-    /// How many were let go for this reason.
-    pub fn dropped_so_far(&self, reason: DropReason) -> u64 {
-        self.dropped[reason.index()].get()
-    }
-
     /// Counts an answer given after its lifetime.
     pub fn stale(&self, reason: StaleReason) {
         self.stale[reason.index()].add(1);

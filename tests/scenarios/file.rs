@@ -186,8 +186,7 @@ pub enum Flag {
     Cd,
 }
 
-/// One step: exactly one of `ask`, `answer_to`, `pass`, `flush`, `upstream_is`, `upstream_asked`, `dropped`, and what goes
-/// with it.
+/// One step: exactly one of `ask`, `answer_to`, `pass`, `flush`, `upstream_is`, `upstream_asked`, and what goes with it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -209,8 +208,6 @@ pub struct Step {
     pub flush: Option<Flush>,
     /// From now on this is said to be the condition of the upstream's servers.
     pub upstream_is: Option<Is>,
-    /// How many answers were let go because they came late.
-    pub dropped: Option<u64>,
     /// How often the upstream has been asked since the beginning: in all, or per question.
     pub upstream_asked: Option<Asked>,
 }
@@ -337,11 +334,10 @@ impl Step {
             self.pass.is_some(),
             self.flush.is_some(),
             self.upstream_is.is_some(),
-            self.dropped.is_some(),
             self.upstream_asked.is_some(),
         ];
         if actions.iter().filter(|a| **a).count() != 1 {
-            return Err("a step is one of ask, answer_to, pass, flush, upstream_is, upstream_asked, dropped".into());
+            return Err("a step is one of ask, answer_to, pass, flush, upstream_is, upstream_asked".into());
         }
         if (self.askers.is_some() || self.later.is_some() || self.behind.is_some()) && self.ask.is_none() {
             return Err("askers, later and behind belong to ask".into());

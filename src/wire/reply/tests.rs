@@ -122,11 +122,21 @@ fn e01_ttls_age_and_never_reach_zero() {
 }
 
 #[test]
+fn d03_stale_answers_show_one_ttl_whatever_their_age() {
+    let (mut message, ttl_at) = stored(2, 0);
+    let at = |i: usize| usize::from(u16::from_be_bytes([ttl_at[2 * i], ttl_at[2 * i + 1]]));
+    message[at(1)..at(1) + 4].copy_from_slice(&5u32.to_be_bytes());
+    set_ttls(&mut message, &ttl_at, Ttl::Fixed(30));
+    assert!((0..2).all(|i| message[at(i)..at(i) + 4] == 30u32.to_be_bytes()));
+}
+
+#[test]
 fn c18_a_ttl_of_zero_stays_zero() {
     let (mut message, ttl_at) = stored(1, 0);
     let at = usize::from(u16::from_be_bytes([ttl_at[0], ttl_at[1]]));
     message[at..at + 4].fill(0);
     set_ttls(&mut message, &ttl_at, Ttl::Aged(5));
+    set_ttls(&mut message, &ttl_at, Ttl::Fixed(5));
     assert_eq!(message[at..at + 4], [0; 4]);
 }
 
