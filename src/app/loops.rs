@@ -1,9 +1,9 @@
 //! Forwarding loops: whether an upstream sends what we ask it back to us. Each server of each zone is asked for a name
 //! that nobody else knows; whoever asks us for it got it from there ([`Probes`]).
 //!
-//! That is done at the start and half a minute later, when a server is new, every ten minutes, and every half minute
-//! while a server loops or its group is not well; the less often the more zones share a group, and with jitter, for there
-//! may be thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
+//! That is done until it has replied once, half a minute later, every ten minutes, and every half minute while a server
+//! loops or its group is not well; the less often the more zones share a group, and with jitter, for there may be
+//! thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
 //! ([`Route::mark`]), until one does not. If it has an answer all the same, it has others to ask than us: the loop is told
 //! of, and the server still used. Other queries that come back meanwhile join the look-up that waits for them.
 
@@ -51,7 +51,7 @@ pub(super) async fn watch(upstreams: Upstreams, probes: Arc<Probes>) {
 
 /// One zone at one server.
 struct Watch {
-    zone: String,
+    zone: Arc<str>,
     route: Arc<Route>,
     server: Arc<Server>,
     /// By how much its turns are farther apart, because many zones share the group.
@@ -60,8 +60,8 @@ struct Watch {
     soon: Instant,
     /// When it is probed, however it is.
     due: Instant,
-    /// Whether it has been.
-    known: bool,
+    /// Probes without a reply, as long as there has never been one.
+    unknown: Option<u32>,
     /// Did the last probe come back?
     heard: bool,
     /// When that was told of.
@@ -73,14 +73,14 @@ struct Watch {
 struct Finding {
     /// Who brought it back to us.
     from: Option<IpAddr>,
-    /// Did the server know the answer?
-    answered: bool,
+    /// The RCODE of the server's reply, if there was one.
+    code: Option<u16>,
 }
 
 impl Finding {
     /// Does all that the server is asked come back?
     fn loops(&self) -> bool {
-        self.from.is_some() && !self.answered
+        self.from.is_some() && !matches!(self.code, Some(rcode::NOERROR | rcode::NXDOMAIN))
     }
 }
 
@@ -96,8 +96,7 @@ impl Watch {
         let message = reply::upstream_query(probe.question().as_bytes(), true, false, false);
         let reply = self.server.ask(Query { message: &message, opt_len: OPT_LEN }, deadline).await;
         let code = reply.ok().and_then(|reply| Some(Header::read(&reply.message)?.rcode()));
-        let answered = matches!(code, Some(rcode::NOERROR | rcode::NXDOMAIN));
-        let finding = Finding { from: probe.heard_from(), answered };
+        let finding = Finding { from: probe.heard_from(), code };
         self.route.mark(&self.server, finding.loops());
         finding
     }
@@ -105,12 +104,16 @@ impl Watch {
     /// Takes note of what was found; true if it is to be told. `jitter` is between 0 and 1.
     fn note(&mut self, finding: Finding, now: Instant, jitter: f64) -> bool {
         let spread = f64::from(self.patience) * (0.75 + jitter / 2.0);
-        let often = finding.from.is_some() || !self.known;
+        let pause = match (finding.from, finding.code, self.unknown) {
+            (None, None, Some(silent)) => SOON.min(TICK * (1 << silent.min(8))),
+            (None, _, None) => SELDOM,
+            _ => SOON,
+        };
+        self.unknown = self.unknown.filter(|_| finding.code.is_none()).map(|silent| silent + 1);
         self.soon = now + SOON.mul_f64(spread);
-        self.due = if often { self.soon } else { now + SELDOM.mul_f64(spread) };
-        self.known = true;
+        self.due = now + pause.mul_f64(spread);
         if self.heard && finding.from.is_none() {
-            tracing::info!(zone = self.zone, upstream = %self.server.endpoint(), "queries do not come back any more");
+            tracing::info!(zone = &*self.zone, upstream = %self.server.endpoint(), "queries do not come back any more");
         }
         self.heard = finding.from.is_some();
         let tell = self.heard && self.told.is_none_or(|told| now >= told + SELDOM);
@@ -127,7 +130,7 @@ struct Watches(HashMap<(usize, usize), Watch>);
 
 impl Watches {
     /// Watches all servers of `routes`, which are given by group, and no others.
-    fn follow(&mut self, routes: &[Vec<(String, Arc<Route>)>], now: Instant) {
+    fn follow(&mut self, routes: &[Vec<(Arc<str>, Arc<Route>)>], now: Instant) {
         let mut old = std::mem::take(&mut self.0);
         for group in routes {
             let patience = u32::try_from(group.len()).unwrap_or(u32::MAX).div_ceil(CROWD).max(1);
@@ -135,13 +138,13 @@ impl Watches {
                 for server in route.group().servers() {
                     let key = (Arc::as_ptr(route).addr(), Arc::as_ptr(&server).addr());
                     let watch = old.remove(&key).unwrap_or_else(|| Watch {
-                        zone: zone.clone(),
+                        zone: Arc::clone(zone),
                         route: Arc::clone(route),
                         server,
                         patience,
                         soon: now,
                         due: now,
-                        known: false,
+                        unknown: Some(0),
                         heard: false,
                         told: None,
                     });

@@ -72,7 +72,7 @@ struct Inner {
 struct Source {
     forward: Forward,
     group: Arc<Group>,
-    routes: Vec<(String, Arc<Route>)>,
+    routes: Vec<(Arc<str>, Arc<Route>)>,
 }
 
 /// The addresses of a host name.
@@ -114,10 +114,10 @@ impl Upstreams {
             };
             let source = &mut sources[at];
             for name in &zone.names {
-                let known = old.and_then(|old| old.routes.iter().find(|(known, _)| known == name));
+                let known = old.and_then(|old| old.routes.iter().find(|(known, _)| **known == **name));
                 let route = known
                     .map_or_else(|| Arc::new(Route::new(Arc::clone(&source.group))), |(_, route)| Arc::clone(route));
-                source.routes.push((name.clone(), Arc::clone(&route)));
+                source.routes.push((name.as_str().into(), Arc::clone(&route)));
                 let upstream = route as Arc<dyn Exchange>;
                 let label = self.0.metrics.zones.intern(&label(name));
                 let (stale, prefetch) = (zone.serve_stale.map(stale), zone.prefetch.map(prefetch));
@@ -137,7 +137,7 @@ impl Upstreams {
     }
 
     /// The way of each zone to its servers, with its name, by group.
-    pub(super) fn routes(&self) -> Vec<Vec<(String, Arc<Route>)>> {
+    pub(super) fn routes(&self) -> Vec<Vec<(Arc<str>, Arc<Route>)>> {
         self.groups().iter().map(|source| source.routes.clone()).collect()
     }
 
@@ -295,7 +295,8 @@ impl Upstreams {
                 let Some(question) = Question::new(&[0], rtype::NS, CLASS_IN) else { return };
                 let message = reply::upstream_query(question.as_bytes(), true, false, false);
                 let query = upstream::Query { message: &message, opt_len: OPT_LEN };
-                if let Ok(reply) = source.group.exchange(query, Instant::now() + OFTEN).await {
+                let Some((_, route)) = source.routes.first() else { continue };
+                if let Ok(reply) = route.exchange(query, Instant::now() + OFTEN).await {
                     condition.set(true, format!("{} answered", reply.server));
                     // The condition lives as long as the daemon.
                     return std::future::pending().await;

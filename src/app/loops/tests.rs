@@ -84,8 +84,8 @@ fn group(servers: &[&Script]) -> Arc<Group> {
 }
 
 /// The routes of one group, one for each of `zones`.
-fn routes(group: &Arc<Group>, zones: &[&str]) -> Vec<(String, Arc<Route>)> {
-    zones.iter().map(|zone| (zone.to_string(), Arc::new(Route::new(Arc::clone(group))))).collect()
+fn routes(group: &Arc<Group>, zones: &[&str]) -> Vec<(Arc<str>, Arc<Route>)> {
+    zones.iter().map(|zone| (Arc::from(*zone), Arc::new(Route::new(Arc::clone(group))))).collect()
 }
 
 /// What is being tested, and what it is given.
@@ -98,7 +98,7 @@ struct House {
 
 impl House {
     /// A round in which everybody is due.
-    async fn round(&mut self, routes: &[Vec<(String, Arc<Route>)>]) -> Vec<String> {
+    async fn round(&mut self, routes: &[Vec<(Arc<str>, Arc<Route>)>]) -> Vec<String> {
         let now = Instant::now();
         self.watches.follow(routes, now);
         self.watches.0.values_mut().for_each(|watch| watch.due = now);
@@ -231,16 +231,21 @@ fn pauses(watch: &mut Watch, finding: Finding, jitter: f64) -> (u64, u64) {
 async fn d23_servers_are_probed_twice_then_every_ten_minutes_and_more_often_when_they_loop() {
     let mut house = House::default();
     let server = Script::start(Act::Answer, &house.probes).await;
-    let fine = Finding { from: None, answered: true };
-    let loops = Finding { from: Some(FORWARDER), answered: false };
+    let fine = Finding { from: None, code: Some(rcode::NXDOMAIN) };
+    let loops = Finding { from: Some(FORWARDER), code: Some(rcode::REFUSED) };
     for (zones, factor) in [(1, 1), (8, 1), (9, 2), (300, 38)] {
         let names: Vec<String> = (0..zones).map(|n| format!("z{n}.example")).collect();
         let routes = [routes(&group(&[&server]), &names.iter().map(String::as_str).collect::<Vec<_>>())];
         house.watches.follow(&routes, Instant::now());
         assert_eq!(house.watches.0.len(), zones);
         let watch = house.watches.0.values_mut().next().unwrap();
+        let silent = Finding { from: None, code: None };
+        for pause in [1, 2, 4, 8, 16, 30, 30] {
+            assert_eq!(pauses(watch, silent, 0.5), (pause * factor, 30 * factor), "until it has replied");
+        }
         assert_eq!(pauses(watch, fine, 0.5), (30 * factor, 30 * factor), "the first time");
         assert_eq!(pauses(watch, fine, 0.5), (600 * factor, 30 * factor), "then");
+        assert_eq!(pauses(watch, silent, 0.5), (600 * factor, 30 * factor), "its group sees to that");
         assert_eq!(pauses(watch, fine, 0.0), (450 * factor, (45 * factor) / 2), "at the earliest");
         assert_eq!(pauses(watch, fine, 1.0), (750 * factor, (75 * factor) / 2), "at the latest");
         assert_eq!(pauses(watch, loops, 0.5), (30 * factor, 30 * factor), "while it loops");
@@ -261,7 +266,7 @@ async fn d23_a_group_that_is_not_well_is_looked_at_soon_and_few_at_a_time() {
     }
     let watch = house.watches.0.values_mut().next().unwrap();
     let now = Instant::now();
-    watch.note(Finding { from: None, answered: true }, now, 0.5);
+    watch.note(Finding { from: None, code: Some(rcode::NXDOMAIN) }, now, 0.5);
     let soon = now + SOON * 3;
     assert!(!watch.is_due(soon), "all is well");
     // All of its servers loop: that is not being well.
@@ -281,7 +286,7 @@ async fn d23_one_loop_is_told_of_every_ten_minutes_at_most() {
     // It comes and goes, once a minute.
     for second in (0..1800).step_by(30) {
         let from = (second % 60 == 0).then_some(FORWARDER);
-        if watch.note(Finding { from, answered: false }, now + Duration::from_secs(second), 0.5) {
+        if watch.note(Finding { from, code: None }, now + Duration::from_secs(second), 0.5) {
             told.push(second);
         }
     }
