@@ -58,7 +58,7 @@ impl Server {
         self.endpoint.address()
     }
 
-    /// Asks this one alone, by `deadline`. How it goes says nothing of its health.
+    /// Asks this one alone, by `deadline`, whatever its health; no other server is asked when it is slow or fails.
     ///
     /// # Errors
     /// When no reply came.
