@@ -92,7 +92,7 @@ impl Upstreams {
                 Some(source) => source,
                 None => {
                     let servers = self.servers_of(&zone.forward, true)?;
-                    let group = Arc::new(Group::new(options(&zone.forward), servers));
+                    let group = Arc::new(Group::new(options(&zone.forward), &servers));
                     Source { forward: zone.forward.clone(), group }
                 }
             };
@@ -190,7 +190,7 @@ impl Upstreams {
             // Nothing where there was something is more often a file being written than the truth.
             if !same && !servers.is_empty() {
                 tracing::info!(before = list(&before), now = list(&servers), "upstream addresses changed");
-                source.group.set_servers(servers);
+                source.group.set_servers(&servers);
             }
         }
     }
