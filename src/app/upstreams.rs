@@ -106,7 +106,7 @@ impl Upstreams {
                 None => {
                     let group = match old {
                         Some(old) => Arc::clone(&old.group),
-                        None => Arc::new(Group::new(options(&zone.forward), self.servers_of(&zone.forward)?)),
+                        None => Arc::new(Group::new(options(&zone.forward), &self.servers_of(&zone.forward)?)),
                     };
                     sources.push(Source { forward: zone.forward.clone(), group, routes: Vec::new() });
                     sources.len() - 1
@@ -238,7 +238,7 @@ impl Upstreams {
             // Nothing where there was something is more often a file being written than the truth.
             if !same && !servers.is_empty() {
                 tracing::info!(before = list(&before), now = list(&servers), "upstream addresses changed");
-                source.group.set_servers(servers);
+                source.group.set_servers(&servers);
             }
         }
     }

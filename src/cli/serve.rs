@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
     pub listen: Vec<SocketAddr>,
     /// Forward everything here, over TCP, instead of by the file's zones; may be repeated. Encrypted, for servers whose
-    /// certificate the system trusts: tls://ADDR[:PORT]#NAME.
+    /// certificate the system trusts: `tls://ADDR[:PORT]#NAME`.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse_upstream)]
     pub upstream: Vec<String>,
     /// Take so many descriptors from the guardian that started this process, instead of binding sockets.

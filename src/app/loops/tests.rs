@@ -80,7 +80,8 @@ impl Script {
 
 fn group(servers: &[&Script]) -> Arc<Group> {
     let options = Options { protocol: Protocol::Udp, ..Options::default() };
-    Arc::new(Group::new(options, servers.iter().map(|server| server.address)))
+    let servers: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+    Arc::new(Group::new(options, &servers))
 }
 
 /// The routes of one group, one for each of `zones`.
@@ -197,7 +198,7 @@ async fn d20_d23_new_servers_are_probed_and_what_is_known_of_gone_ones_is_forgot
     house.round(&routes).await;
     let gone = group.servers()[0].clone();
     assert!(route.is_looping(&gone));
-    group.set_servers([second.address]);
+    group.set_servers(&[second.address]);
     let now = Instant::now();
     house.watches.follow(&routes, now);
     assert!(!route.is_looping(&gone));
