@@ -72,9 +72,11 @@ fn sent(server: &Server, upstream: SocketAddr) -> f64 {
 fn fails_with_the_reason(server: &Server) {
     let answer = server.udp(&edns_query("reason.example."));
     assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
-    let edns = answer.edns.expect("EDNS");
-    let Some(EdnsOption::Unknown(_, error)) = edns.option(EdnsCode::Unknown(15)) else { panic!("{edns:?}") };
-    let text = String::from_utf8_lossy(&error[2..]);
+    let edns = answer.edns.unwrap();
+    let text = match edns.option(EdnsCode::Unknown(15)) {
+        Some(EdnsOption::Unknown(_, error)) => String::from_utf8_lossy(&error[2..]),
+        _ => "nothing".into(),
+    };
     assert!(text.contains("forwarding loop"), "{text}");
 }
 
