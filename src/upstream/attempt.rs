@@ -33,6 +33,11 @@ pub(super) async fn run(server: Arc<Server>, plan: Plan<'_>, now: Instant) -> Re
 }
 
 async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {
+    // Whatever else fails: not one octet in plain to a server that must be spoken to under encryption.
+    if server.endpoint().security().is_some() {
+        let source = Arc::new(std::io::ErrorKind::Unsupported.into());
+        return Err(Error::Unreachable { server: server.address(), source });
+    }
     if server.options.protocol != Protocol::Tcp {
         let attempt = Try::begin(server, Transport::Udp, plan.expires);
         let result = datagram::exchange(server, plan.query, edns).await;
