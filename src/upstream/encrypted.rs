@@ -169,6 +169,7 @@ fn refusal(error: &CertificateError, security: &Security) -> String {
             Some(path) => format!("certificate signed by nobody in {} (forward.ca)", path.display()),
             None => "certificate signed by nobody whom the system trusts; forward.ca names others".to_owned(),
         },
+        BadSignature => "certificate not signed by the issuer that it names; has that one a new key?".to_owned(),
         error => format!("certificate not accepted: {error}"),
     }
 }
