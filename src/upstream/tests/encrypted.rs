@@ -29,9 +29,13 @@ struct Authority {
 
 impl Authority {
     fn new() -> Authority {
+        Authority::called("issuer")
+    }
+
+    fn called(name: &str) -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, format!("issuer {:x}", rand::random::<u64>()));
+        params.distinguished_name.push(DnType::CommonName, name);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let authority = Authority { issuer, folder: tempfile::tempdir().unwrap() };
         std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
@@ -149,18 +153,11 @@ async fn d24_wrong_name() {
 
 #[tokio::test]
 async fn d24_unknown_issuer() {
-    let (ours, others) = (Authority::new(), Authority::new());
+    let (ours, others) = (Authority::called("ours"), Authority::called("others"));
     let server = tls(others.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
     let reason = format!("certificate signed by nobody in {} (forward.ca)", ours.file().display());
     d24_fails(ours.expects(server.address), &reason).await;
-    let impostor = {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name = ours.issuer.distinguished_name().clone();
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Authority { issuer, folder: tempfile::tempdir().unwrap() }
-    };
-    let named = tls(impostor.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let named = tls(Authority::called("ours").signs(NAME, 4000), |stream, _| answer_all(stream)).await;
     let reason = "certificate not signed by the issuer that it names; has that one a new key?";
     d24_fails(ours.expects(named.address), reason).await;
     let reason = "certificate signed by nobody whom the system trusts; forward.ca names others";
@@ -181,7 +178,7 @@ async fn d24_a_file_of_issuers_that_cannot_be_used_is_named() {
 
 #[tokio::test]
 async fn d24_a_renewed_file_of_issuers_is_taken_up() {
-    let (old, new) = (Authority::new(), Authority::new());
+    let (old, new) = (Authority::called("old"), Authority::called("new"));
     let server = tls(new.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
     let group = group(&[old.expects(server.address)]);
     ask(&group, "www").await.unwrap_err();
