@@ -65,6 +65,23 @@ fn d24_an_expired_certificate_is_a_servfail_with_a_reason_and_the_next_server_is
 }
 
 #[test]
+fn d24_without_a_file_the_system_says_whom_to_trust() {
+    let upstream = TlsUpstream::start(4000, good);
+    let zones = format!("zones: [{{ match: [.], forward: {{ to: [\"{}\"] }} }}]\n", upstream.target());
+    let server = Server::start_with(&zones, &|command| {
+        command.env("SSL_CERT_FILE", upstream.ca()).env_remove("SSL_CERT_DIR");
+    });
+    assert_eq!(server.udp(&edns_query("www.example.")).answers.len(), 1, "{}", server.log());
+    // Nobody else is trusted in its place.
+    let mut server = Server::start_with(&zones, &|command| {
+        command.env("SSL_CERT_FILE", "/nowhere/ca.pem").env_remove("SSL_CERT_DIR");
+    });
+    assert_eq!(server.udp(&edns_query("www.example.")).metadata.response_code, ResponseCode::ServFail);
+    server.until_logged("cannot use what SSL_CERT_FILE names");
+    server.until_logged("'/nowhere/ca.pem'");
+}
+
+#[test]
 fn d24_a_server_of_plain_dns_never_sees_a_question() {
     let asked = std::sync::Arc::new(Mutex::new(Vec::new()));
     let seen = asked.clone();

@@ -160,9 +160,14 @@ impl Connection {
             }
         };
         let alone = state.flights.is_empty() && state.queue.is_empty();
-        let len = u16::try_from(message::query_len(query, edns)).unwrap_or(u16::MAX);
-        state.queue.extend_from_slice(&len.to_be_bytes());
+        let start = state.queue.len();
+        state.queue.extend_from_slice(&[0; 2]);
         message::write_query(&mut state.queue, query, id, edns);
+        if self.limits.unordered && edns {
+            message::pad(&mut state.queue, start + 2, query.opt_len);
+        }
+        let len = u16::try_from(state.queue.len() - start - 2).unwrap_or(u16::MAX);
+        state.queue[start..start + 2].copy_from_slice(&len.to_be_bytes());
         if alone && let Some(write) = &state.write {
             match write.try_write(&state.queue) {
                 Ok(n) => state.written(n),
