@@ -272,8 +272,7 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     readiness.listeners(&own);
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
-    let mut beside: Vec<side::Task> =
-        vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front.store)))];
+    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front)))];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
     for (listener, routes) in pages.chain(probes) {
@@ -297,12 +296,12 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
 }
 
 /// Has the store give back what has expired, now and then, for ever.
-async fn purge(store: Arc<Store>) {
+async fn purge(front: Arc<Front>) {
     let mut tick = tokio::time::interval(PURGE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        store.purge(Clock::System.now());
+        front.store.purge(Clock::System.now(), front.resolver.longest_stale());
     }
 }
 

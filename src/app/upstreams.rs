@@ -5,7 +5,7 @@
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
 use crate::admin::ready::Condition;
-use crate::cache::Ttls;
+use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, Config, Forward, Target, resolvconf};
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Zone, Zones};
@@ -99,7 +99,9 @@ impl Upstreams {
             for name in &zone.names {
                 let upstream = Arc::clone(&source.group) as Arc<dyn Exchange>;
                 let label = self.0.metrics.zones.intern(&label(name));
-                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
+                let (stale, prefetch) = (zone.serve_stale.map(stale), zone.prefetch.map(prefetch));
+                let ttls = ttls(&zone.ttls);
+                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls, stale, prefetch });
             }
             if sources.iter().all(|known| known.forward != source.forward) {
                 sources.push(source);
@@ -295,8 +297,20 @@ fn options(forward: &Forward) -> upstream::Options {
     }
 }
 
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn stale(rules: config::ServeStale) -> Stale {
+    let config::ServeStale { max_age, answer_ttl, client_wait, recheck, prefer_positive } = rules;
+    Stale { max_age, answer_ttl: seconds(answer_ttl), client_wait, recheck, prefer_positive }
+}
+
+fn prefetch(rules: config::Prefetch) -> Prefetch {
+    Prefetch { min_hits: rules.min_hits, remaining: rules.remaining }
+}
+
 fn ttls(ttls: &config::Ttls) -> Ttls {
-    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     Ttls {
         positive: (seconds(ttls.positive_min), seconds(ttls.positive_max)),
         negative: (seconds(ttls.negative_min), seconds(ttls.negative_max)),
