@@ -36,7 +36,9 @@ pub(super) const DEPTH: usize = 64;
 
 /// A connection that has been opened.
 pub(super) enum Link {
+    /// Nobody has to prove anything.
     Plain(TcpStream),
+    /// The server has proved who it is.
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 
@@ -56,7 +58,9 @@ impl Link {
 
 /// What the task of a connection reads from, and under encryption writes to.
 pub(super) enum Own {
+    /// The half of the socket that is read.
     Plain(OwnedReadHalf),
+    /// All of it.
     Encrypted(Box<TlsStream<TcpStream>>),
 }
 

@@ -105,7 +105,7 @@ fn group(servers: &[Endpoint]) -> Group {
 
 /// Asks the one server of `endpoint`, which must fail for `reason`, say so, and be passed over for a plain one after it.
 async fn d24_fails(endpoint: Endpoint, reason: &str) {
-    let alone = group(&[endpoint.clone()]);
+    let alone = group(std::slice::from_ref(&endpoint));
     let error = ask(&alone, "secret").await.unwrap_err();
     assert_eq!(error.to_string(), format!("upstream {endpoint}: {reason}"));
     assert!(matches!(error, Error::Untrusted { .. }) && error.ede() == 23, "{error:?}");
