@@ -55,7 +55,7 @@ fn cache(sink: &mut FamilySink, store: &Store) {
 fn upstream(sink: &mut FamilySink, server: &Server) {
     let name = server.endpoint().to_string();
     let snapshot = server.snapshot();
-    for (transport, counts) in [Transport::Udp, Transport::Tcp].into_iter().zip(snapshot.queries) {
+    for (transport, counts) in Transport::ALL.into_iter().zip(snapshot.queries) {
         for (outcome, count) in Outcome::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
             let labels = [("upstream", &*name), ("proto", transport.name()), ("outcome", outcome.name())];
             let help = "Queries sent to an upstream, by how they ended.";

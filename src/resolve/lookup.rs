@@ -127,7 +127,7 @@ impl Flight {
             Ok(reply) => reply,
             Err(invalid) => return self.failed(ede::OTHER, &format!("upstream {server}: {invalid}"), now),
         };
-        if reply.class == Class::Truncated && transport == Transport::Tcp {
+        if reply.class == Class::Truncated && transport != Transport::Udp {
             return self.failed(ede::OTHER, &format!("upstream {server} truncated its reply over TCP"), now);
         }
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));

@@ -1,5 +1,6 @@
 //! What failed and on which server, for logs and for the Extended DNS Error (RFC 8914) of the SERVFAIL it leads to.
 
+use super::Endpoint;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,6 +54,14 @@ pub enum Error {
         /// The first server.
         server: SocketAddr,
     },
+    /// It does not prove to be whom it must be, or does not speak TLS. Nothing was asked, least of all in plain.
+    #[error("upstream {server}: {reason}")]
+    Untrusted {
+        /// The server.
+        server: Endpoint,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
     /// Too many queries wait for a connection to this server.
     #[error("too many queries wait for upstream {server}")]
     Busy {
@@ -70,7 +79,7 @@ impl Error {
             | Error::Timeout { .. }
             | Error::Looping { .. }
             | Error::Busy { .. } => 22,
-            Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } => 23,
+            Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } | Error::Untrusted { .. } => 23,
         }
     }
 }

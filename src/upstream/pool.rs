@@ -1,10 +1,14 @@
-//! The TCP connections to one server: which one carries the next query, and when another one is opened.
+//! The connections to one server: which one carries the next query, and when another one is opened.
 //!
 //! CoreDNS answers one query at a time per connection, so a query gets a connection of its own while fewer than
 //! `max_connections` are open; above that up to [`DEPTH`] share one, and the rest wait. Dialling is bounded, and who
 //! waits takes whichever connection is free first, the new one or one that has just been given back.
+//!
+//! Encrypted servers answer in any order, and connections to them are dear: many queries share one from the first on,
+//! and another one is opened beside it, one at a time, when all have something to do.
 
 use super::Error;
+use super::encrypted::{self, Link};
 use super::server::Server;
 use super::stats::Connections;
 use super::stream::{Connection, Lease};
@@ -15,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 /// Queries that may share a connection when no more can be opened.
 const DEPTH: usize = 4;
@@ -36,6 +40,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
+    /// How many queries share a connection although more could be opened.
+    pipelined: Option<usize>,
     /// All that take queries.
     open: Vec<Arc<Connection>>,
     /// Those of them that carry none; the one used last is at the end, so that surplus ones stay idle and are closed.
@@ -56,6 +62,11 @@ struct Waiter {
 }
 
 impl Pool {
+    /// A pool in which up to `depth` queries share a connection from the first on.
+    pub(super) fn pipelined(depth: usize) -> Pool {
+        Pool { state: Mutex::new(State { pipelined: Some(depth), ..State::default() }) }
+    }
+
     /// A connection for one query; with `fresh`, a new one if one may be opened.
     pub(super) async fn acquire(server: &Arc<Server>, fresh: bool) -> Result<Lease, Error> {
         let pool = &server.pool;
@@ -63,6 +74,11 @@ impl Pool {
             let mut state = pool.lock();
             if let Some(connection) = state.choose(server.options.max_connections, fresh) {
                 connection.load.fetch_add(1, Relaxed);
+                let more = state.pipelined.is_some();
+                drop(state);
+                if more {
+                    Pool::replenish(server);
+                }
                 return Ok(Lease::new(connection));
             }
             if state.waiting.len() >= server.options.max_waiting {
@@ -180,23 +196,20 @@ impl Pool {
             }
         }
         let address = server.address();
-        let limit = DIAL_TIME.min(server.options.timeout);
         let mut dial = Dial(&server, Error::Closed { server: address, source: None });
-        let failure = match timeout(limit, connect(&server)).await {
-            Ok(Ok(stream)) => {
+        match dial_one(&server).await {
+            Ok(link) => {
                 std::mem::forget(dial);
                 server.stats.dials.add(1);
-                let (connection, read) = Connection::new(server.clone(), stream);
+                let (connection, own) = Connection::new(server.clone(), link);
                 server.pool.opened(&connection);
                 server.pool.share(server.options.max_connections);
                 Pool::replenish(&server);
-                connection.run(read).await;
+                connection.run(own).await;
                 return Pool::replenish(&server);
             }
-            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
-            Err(_) => Error::Timeout { server: address, after: limit },
-        };
-        dial.1 = failure;
+            Err(error) => dial.1 = error,
+        }
         drop(dial);
         // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
         server.pool.share(server.options.max_connections);
@@ -216,7 +229,7 @@ impl Pool {
     fn share(&self, max_connections: usize) {
         loop {
             let mut state = self.lock();
-            if state.waiting.is_empty() || state.may_grow(max_connections) {
+            if state.waiting.is_empty() || state.keeps_apart(max_connections) {
                 return;
             }
             let Some(connection) = state.least_loaded() else { return };
@@ -255,7 +268,7 @@ impl State {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
-        if self.may_grow(max_connections) || !self.waiting.is_empty() {
+        if self.keeps_apart(max_connections) || fresh && self.may_grow(max_connections) || !self.waiting.is_empty() {
             return None;
         }
         let connection = self.least_loaded()?;
@@ -269,10 +282,20 @@ impl State {
         self.open.len() < max_connections && !paused
     }
 
+    /// Is there no connection that has just one query, or none?
+    fn all_are_shared(&self) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
+    }
+
+    /// Does a query get a connection of its own?
+    fn keeps_apart(&self, max_connections: usize) -> bool {
+        self.pipelined.is_none() && self.may_grow(max_connections)
+    }
+
     /// The connection with the fewest queries, if it takes another one.
     fn least_loaded(&self) -> Option<Arc<Connection>> {
         let least = self.open.iter().min_by_key(|c| c.load.load(Relaxed))?;
-        (least.load.load(Relaxed) < DEPTH).then(|| least.clone())
+        (least.load.load(Relaxed) < self.pipelined.unwrap_or(DEPTH)).then(|| least.clone())
     }
 
     /// The next query to get a connection. One that wants a new connection takes a used one only when none is coming.
@@ -302,9 +325,24 @@ impl State {
             return 0;
         }
         let room = max_connections.saturating_sub(self.open.len() + self.dialing);
-        let needed = self.waiting.len().min(DIALS).saturating_sub(self.dialing).min(room);
+        let wanted = match self.pipelined {
+            None => self.waiting.len().min(DIALS),
+            Some(_) => usize::from(!self.waiting.is_empty() || self.all_are_shared()),
+        };
+        let needed = wanted.saturating_sub(self.dialing).min(room);
         self.dialing += needed;
         needed
+    }
+}
+
+/// A new connection as the server wants it, or why there is none.
+async fn dial_one(server: &Server) -> Result<Link, Error> {
+    let limit = DIAL_TIME.min(server.options.timeout);
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, connect(server)).await {
+        Ok(Ok(stream)) => encrypted::link(server, stream, deadline).await,
+        Ok(Err(source)) => Err(Error::Unreachable { server: server.address(), source: Arc::new(source) }),
+        Err(_) => Err(Error::Timeout { server: server.address(), after: limit }),
     }
 }
 

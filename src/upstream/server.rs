@@ -4,8 +4,10 @@ use super::attempt::{self, Plan};
 use super::health::{Health, State};
 use super::pool::Pool;
 use super::stats::{Snapshot, Stats};
-use super::{Endpoint, Error, Options, Outcome, Query, Reply, Transport};
+use super::{Endpoint, Error, Options, Outcome, Protocol, Query, Reply, Transport, encrypted};
 use crate::observe::cells::Histogram;
+use crate::observe::limit::RateLimit;
+use crate::sys::clock::Moment;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -16,6 +18,8 @@ use tokio::time::Instant;
 /// For how long a server that choked on EDNS is spared it. Short, since over UDP the FORMERR may have been forged
 /// (RFC 6891 §7 would let it be remembered).
 const WITHOUT_EDNS: Duration = Duration::from_secs(30);
+/// How often the log is told that a server cannot be trusted.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// One server of a group.
 pub struct Server {
@@ -31,20 +35,31 @@ pub struct Server {
     created: Instant,
     /// Milliseconds since `created` until which queries go without EDNS.
     no_edns_until: AtomicU64,
+    complaints: RateLimit,
 }
 
 impl Server {
     pub(super) fn new(endpoint: Endpoint, options: Options, sockets: Arc<Semaphore>) -> Server {
+        let encrypted = endpoint.security().is_some();
+        let options = match encrypted {
+            false => options,
+            true => Options {
+                protocol: Protocol::Tcp,
+                max_connections: options.max_connections.min(encrypted::CONNECTIONS),
+                ..options
+            },
+        };
         Server {
             endpoint,
             options,
-            pool: Pool::default(),
+            pool: if encrypted { Pool::pipelined(encrypted::DEPTH) } else { Pool::default() },
             health: Health::default(),
             stats: Stats::default(),
             sockets,
             in_flight: AtomicUsize::new(0),
             created: Instant::now(),
             no_edns_until: AtomicU64::new(0),
+            complaints: RateLimit::new(COMPLAINT),
         }
     }
 
@@ -110,6 +125,11 @@ impl Server {
             0 => false,
             until => self.millis(now) < until,
         }
+    }
+
+    /// Is the log to be told again? If so, how often it was not.
+    pub(super) fn may_complain(&self, now: Instant) -> Option<u64> {
+        self.complaints.allow(Moment::from_millis(self.millis(now)))
     }
 
     /// Remembers that it answered without EDNS what it could not answer with it.
@@ -191,7 +211,7 @@ mod tests {
         let long = Try::begin(&server, Transport::Udp, Instant::now() + Duration::from_secs(3600));
         assert_eq!(server.in_flight(), 1);
         drop(long);
-        let [udp, _] = server.snapshot().queries;
+        let [udp, ..] = server.snapshot().queries;
         assert_eq!((udp[Outcome::Timeout as usize], udp[Outcome::Abandoned as usize]), (1, 1));
         assert_eq!(server.in_flight(), 0);
     }
