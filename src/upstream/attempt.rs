@@ -1,4 +1,4 @@
-//! One try at one server: over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
+//! One try at one server: over TLS when it must be, else over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
 //! chokes on it (RFC 6891 §7), on a new connection when a used one broke (RFC 7766 §6.2.4).
 
 use super::pool::Pool;
@@ -36,6 +36,11 @@ pub(super) async fn run(server: Arc<Server>, plan: Plan<'_>, now: Instant) -> Re
 }
 
 async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {
+    if plan.transport == Transport::Tls {
+        let attempt = Try::begin(server, Transport::Tls, plan.expires);
+        let result = over_connection(server, plan, edns).await;
+        return conclude(server, attempt, Transport::Tls, result);
+    }
     if plan.transport == Transport::Udp {
         let attempt = Try::begin(server, Transport::Udp, plan.expires);
         let result = datagram::exchange(server, plan.query, edns).await;
@@ -46,13 +51,13 @@ async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, 
     }
     let attempt = Try::begin(server, Transport::Tcp, plan.expires);
     if !server.pool.is_saturated(server) {
-        let result = over_tcp(server, plan, edns).await;
+        let result = over_connection(server, plan, edns).await;
         return conclude(server, attempt, Transport::Tcp, result);
     }
     // Every connection is full, perhaps of queries that a server answering in order will not answer for long: nobody
     // else's query shall wait behind them. It goes out over UDP while it waits, and the first whole reply counts.
     let (result, transport) = tokio::select! {
-        result = over_tcp(server, plan, edns) => (result, Transport::Tcp),
+        result = over_connection(server, plan, edns) => (result, Transport::Tcp),
         reply = overflow(server, plan, edns) => (Ok(reply), Transport::Udp),
     };
     conclude(server, attempt, transport, result)
@@ -67,9 +72,9 @@ async fn overflow(server: &Server, plan: Plan<'_>, edns: bool) -> Vec<u8> {
     }
 }
 
-/// Asks over TCP: a connection that breaks says little about the server, and less about the one that will be at the
-/// other end of a new one, which is tried once.
-async fn over_tcp(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Vec<u8>, Error> {
+/// Asks over TCP or TLS: a connection that breaks says little about the server, and less about the one that will be at
+/// the other end of a new one, which is tried once.
+async fn over_connection(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Vec<u8>, Error> {
     match Pool::acquire(server, plan.fresh).await?.ask(plan.query, edns).await {
         Ok(reply) => return Ok(reply),
         Err(lost) if !lost.again => return Err(lost.error),

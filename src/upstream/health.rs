@@ -56,6 +56,8 @@ impl State {
 pub(super) enum Cause {
     /// It, or the network for it, refused.
     Refused,
+    /// It does not prove to have its name.
+    Untrusted,
     /// It closed connections before the reply, or sent what is none.
     Closed,
     /// A try had its time and brought nothing.
@@ -71,6 +73,7 @@ impl Cause {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Cause::Refused => "refused",
+            Cause::Untrusted => "untrusted",
             Cause::Closed => "closed",
             Cause::Timeout => "timeout",
             Cause::Silent => "silent",

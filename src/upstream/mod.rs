@@ -1,11 +1,12 @@
-//! Groups of servers: one query in, one reply out, by a deadline; plain UDP and TCP.
+//! Groups of servers: one query in, one reply out, by a deadline; over UDP, TCP and TLS.
 //!
 //! This module moves octets. It knows ids, questions, the four bits of RCODE and the OPT record, because they decide
 //! whether a reply is one and whether another server is worth asking; it knows neither cache nor zones, and parses no
 //! record of an answer. The way of a query, top to bottom:
 //!
-//! `group` (who is there) → `race` (whom to ask, and when to ask another one; `runner`, `select`, `hedge`, `health`) →
-//! `attempt` (one server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`, `lifetime`).
+//! `route` (whom not to ask) → `group` (who is there) → `race` (whom to ask, and when to ask another one; `runner`,
+//! `select`, `hedge`, `health`) → `attempt` (one server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` →
+//! `stream` (`framing`, `lifetime`; `encrypted`).
 //!
 //! Servers fail, slow down and are replaced, and clients shall not notice. What becomes of a query whose server
 //!
@@ -24,6 +25,7 @@
 
 mod attempt;
 mod datagram;
+mod encrypted;
 mod endpoint;
 mod error;
 mod framing;
@@ -34,6 +36,7 @@ mod lifetime;
 mod message;
 mod pool;
 mod race;
+mod route;
 mod runner;
 mod select;
 mod server;
@@ -45,6 +48,7 @@ mod tests;
 pub use endpoint::{Endpoint, Security};
 pub use error::Error;
 pub use group::Group;
+pub use route::Route;
 pub use server::Server;
 pub use stats::{Connections, Ended, Outcome, Snapshot};
 
@@ -132,14 +136,20 @@ pub enum Transport {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 impl Transport {
+    /// All of them, in the order of [`Snapshot::queries`].
+    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+
     /// The name that metrics and logs use.
     pub const fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The TCP connections to one server: which one carries the next query, and when another one is opened.
+//! The connections to one server: which one carries the next query, and when another one is opened.
 //!
 //! CoreDNS answers one query at a time per connection, so a query gets a connection of its own while fewer than
 //! `max_connections` are open; above that up to [`DEPTH`] share one, and the rest wait. Dialling is bounded, and who
@@ -7,11 +7,15 @@
 //! Behind one address there may be several servers that come and go. A connection that owes a reply for longer than is
 //! usual gets no new queries, and another may be opened in its place; a dial that takes long gets a second one beside
 //! it, which may lead to another server.
+//!
+//! Encrypted servers answer in any order, and connections to them are dear: many queries share one from the first on,
+//! and another one is opened beside it, one at a time, when all have something to do.
 
+use super::Error;
+use super::encrypted::{self, Link};
 use super::server::Server;
 use super::stats::{Connections, Ended};
 use super::stream::{Connection, Lease};
-use super::{Error, Transport};
 use futures_util::future::select_ok;
 use std::collections::VecDeque;
 use std::io;
@@ -21,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Queries that may share a connection when no more can be opened.
 const DEPTH: usize = 4;
@@ -46,6 +50,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
+    /// How many queries share a connection although more could be opened.
+    pipelined: Option<usize>,
     /// All that take queries.
     open: Vec<Arc<Connection>>,
     /// Those of them that carry none; the one used last is at the end, so that surplus ones stay idle and are closed.
@@ -66,6 +72,11 @@ struct Waiter {
 }
 
 impl Pool {
+    /// A pool in which up to `depth` queries share a connection from the first on.
+    pub(super) fn pipelined(depth: usize) -> Pool {
+        Pool { state: Mutex::new(State { pipelined: Some(depth), ..State::default() }) }
+    }
+
     /// A connection for one query; with `fresh`, a new one if one may be opened.
     pub(super) async fn acquire(server: &Arc<Server>, fresh: bool) -> Result<Lease, Error> {
         let pool = &server.pool;
@@ -73,6 +84,11 @@ impl Pool {
             let mut state = pool.lock();
             if let Some(connection) = state.choose(server, fresh) {
                 connection.load.fetch_add(1, Relaxed);
+                let more = state.pipelined.is_some();
+                drop(state);
+                if more {
+                    Pool::replenish(server);
+                }
                 return Ok(Lease::new(connection));
             }
             if state.waiting.len() >= server.options.max_waiting {
@@ -190,23 +206,20 @@ impl Pool {
             }
         }
         let address = server.address();
-        let limit = DIAL_TIME.min(server.options.timeout);
         let mut dial = Dial(&server, Error::Closed { server: address, source: None });
-        let failure = match timeout(limit, reach(&server)).await {
-            Ok(Ok(stream)) => {
+        match dial_one(&server).await {
+            Ok(link) => {
                 std::mem::forget(dial);
                 server.stats.dials.add(1);
-                let (connection, read) = Connection::new(server.clone(), stream);
+                let (connection, own) = Connection::new(server.clone(), link);
                 server.pool.opened(&connection);
                 server.pool.share(&server);
                 Pool::replenish(&server);
-                connection.run(read).await;
+                connection.run(own).await;
                 return Pool::replenish(&server);
             }
-            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
-            Err(_) => Error::Timeout { server: address, after: limit },
-        };
-        dial.1 = failure;
+            Err(error) => dial.1 = error,
+        }
         drop(dial);
         // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
         server.pool.share(&server);
@@ -226,7 +239,7 @@ impl Pool {
     fn share(&self, server: &Server) {
         loop {
             let mut state = self.lock();
-            if state.waiting.is_empty() || state.may_grow(server) {
+            if state.waiting.is_empty() || state.keeps_apart(server) {
                 return;
             }
             let Some(connection) = state.least_loaded(stuck_since(server)) else { return };
@@ -266,7 +279,7 @@ impl State {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
-        if self.may_grow(server) || !self.waiting.is_empty() {
+        if self.keeps_apart(server) || fresh && self.may_grow(server) || !self.waiting.is_empty() {
             return None;
         }
         let connection = self.least_loaded(stuck_since(server))?;
@@ -291,9 +304,20 @@ impl State {
         (most + stuck.min(most)).saturating_sub(self.open.len())
     }
 
+    /// Is there no connection that has just one query, or none?
+    fn all_are_shared(&self) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
+    }
+
+    /// Does a query get a connection of its own?
+    fn keeps_apart(&self, server: &Server) -> bool {
+        self.pipelined.is_none() && self.may_grow(server)
+    }
+
     /// The connection with the fewest queries, if it takes another one. None waits in vain on it since `stuck`.
     fn least_loaded(&self, stuck: u64) -> Option<Arc<Connection>> {
-        let open = self.open.iter().filter(|c| c.load.load(Relaxed) < DEPTH && !c.is_stuck(stuck));
+        let depth = self.pipelined.unwrap_or(DEPTH);
+        let open = self.open.iter().filter(|c| c.load.load(Relaxed) < depth && !c.is_stuck(stuck));
         open.min_by_key(|c| c.load.load(Relaxed)).cloned()
     }
 
@@ -321,11 +345,15 @@ impl State {
         while self.waiting.front().is_some_and(|w| w.give.is_closed()) {
             self.waiting.pop_front();
         }
-        if self.waiting.is_empty() || !self.may_grow(server) {
+        let wanted = match self.pipelined {
+            None => self.waiting.len().min(DIALS),
+            Some(_) => usize::from(!self.waiting.is_empty() || self.all_are_shared()),
+        };
+        if wanted <= self.dialing || !self.may_grow(server) {
             return 0;
         }
         let room = self.room(server).saturating_sub(self.dialing);
-        let needed = self.waiting.len().min(DIALS).saturating_sub(self.dialing).min(room);
+        let needed = (wanted - self.dialing).min(room);
         self.dialing += needed;
         needed
     }
@@ -334,11 +362,19 @@ impl State {
 /// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
 /// so that a query does not meet again, on its second try, the connection that made it begin one.
 fn stuck_since(server: &Server) -> u64 {
-    server.millis(Instant::now()).saturating_sub(millis(server.suspicion(Transport::Tcp) / 2))
+    let suspicion = server.suspicion(server.connected()) / 2;
+    server.millis(Instant::now()).saturating_sub(u64::try_from(suspicion.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// A new connection as the server wants it, or why there is none.
+async fn dial_one(server: &Server) -> Result<Link, Error> {
+    let limit = DIAL_TIME.min(server.options.timeout);
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, reach(server)).await {
+        Ok(Ok(stream)) => encrypted::link(server, stream, deadline).await,
+        Ok(Err(source)) => Err(Error::Unreachable { server: server.address(), source: Arc::new(source) }),
+        Err(_) => Err(Error::Timeout { server: server.address(), after: limit }),
+    }
 }
 
 /// A connection, by the first dial or, when that takes long, by a second one if it is faster.

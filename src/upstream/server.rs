@@ -2,11 +2,12 @@
 //!
 //! Each try reports here how it ended; what that means for the server is decided in `health`, and said in the log here.
 
+use super::attempt::{self, Plan};
 use super::health::{Cause, Change, Health, State};
 use super::hedge::Usual;
 use super::pool::Pool;
 use super::stats::{Snapshot, Stats};
-use super::{Endpoint, Error, Options, Outcome, Protocol, Transport};
+use super::{Endpoint, Error, Options, Outcome, Protocol, Query, Reply, Transport, encrypted};
 use crate::observe::cells::{Counter, Histogram};
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
@@ -21,6 +22,8 @@ use tokio::time::Instant;
 /// For how long a server that choked on EDNS is spared it. Short, since over UDP the FORMERR may have been forged
 /// (RFC 6891 §7 would let it be remembered).
 const WITHOUT_EDNS: Duration = Duration::from_secs(30);
+/// How often the log is told that a server cannot be trusted.
+const COMPLAINT: Duration = Duration::from_secs(10);
 
 /// One server of a group.
 pub struct Server {
@@ -28,11 +31,11 @@ pub struct Server {
     pub(super) options: Options,
     pub(super) pool: Pool,
     /// Its health over each transport.
-    health: [Health; 2],
+    health: [Health; Transport::ALL.len()],
     /// Its speed over each transport.
-    usual: [Usual; 2],
+    usual: [Usual; Transport::ALL.len()],
     /// When a reply last came over each transport: microseconds since `created`, 0 for never.
-    heard: [AtomicU64; 2],
+    heard: [AtomicU64; Transport::ALL.len()],
     pub(super) stats: Stats,
     /// Permits for UDP sockets, shared by the group.
     pub(super) sockets: Arc<Semaphore>,
@@ -43,16 +46,26 @@ pub struct Server {
     no_edns_until: AtomicU64,
     /// For the log lines that it fails, and that it is back.
     lines: [RateLimit; 2],
+    complaints: RateLimit,
 }
 
 impl Server {
     pub(super) fn new(endpoint: Endpoint, options: Options, sockets: Arc<Semaphore>) -> Server {
+        let encrypted = endpoint.security().is_some();
+        let options = match encrypted {
+            false => options,
+            true => Options {
+                protocol: Protocol::Tcp,
+                max_connections: options.max_connections.min(encrypted::CONNECTIONS),
+                ..options
+            },
+        };
         Server {
             endpoint,
             options,
-            pool: Pool::default(),
+            pool: if encrypted { Pool::pipelined(encrypted::DEPTH) } else { Pool::default() },
             health: Default::default(),
-            usual: [(); 2].map(|()| Usual::new(options.timeout)),
+            usual: Transport::ALL.map(|_| Usual::new(options.timeout)),
             heard: Default::default(),
             stats: Stats::default(),
             sockets,
@@ -60,6 +73,7 @@ impl Server {
             created: Instant::now(),
             no_edns_until: AtomicU64::new(0),
             lines: [const { RateLimit::new(Duration::from_secs(10)) }; 2],
+            complaints: RateLimit::new(COMPLAINT),
         }
     }
 
@@ -71,6 +85,18 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.endpoint.address()
+    }
+
+    /// Asks this one alone, by `deadline`, whatever its health; no other server is asked when it is slow or fails.
+    ///
+    /// # Errors
+    /// When no reply came.
+    pub async fn ask(self: &Arc<Server>, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
+        let now = Instant::now();
+        let plan = Plan { query, transport: self.way(now).0, fresh: false, expires: deadline };
+        let attempt = attempt::run(Arc::clone(self), plan, now);
+        let late = |_| Error::Timeout { server: self.address(), after: deadline - now };
+        tokio::time::timeout_at(deadline, attempt).await.map_err(late)?
     }
 
     /// What its cells hold now.
@@ -105,6 +131,9 @@ impl Server {
     /// far as is known, works.
     pub(super) fn way(&self, now: Instant) -> (Transport, State) {
         let by = |transport| (transport, self.state(transport, now));
+        if self.endpoint.security().is_some() {
+            return by(Transport::Tls);
+        }
         match self.options.protocol {
             Protocol::Tcp => by(Transport::Tcp),
             Protocol::Udp => by(Transport::Udp),
@@ -115,6 +144,11 @@ impl Server {
         }
     }
 
+    /// The transport of its connections.
+    pub(super) fn connected(&self) -> Transport {
+        if self.endpoint.security().is_some() { Transport::Tls } else { Transport::Tcp }
+    }
+
     /// Its health over `transport`.
     pub(super) fn state(&self, transport: Transport, now: Instant) -> State {
         self.health[transport as usize].state(now)
@@ -123,7 +157,7 @@ impl Server {
     /// The transport over which a query is to find out whether it is back; not `but`, by which one goes already.
     pub(super) fn to_probe(&self, now: Instant, but: Option<Transport>) -> Option<Transport> {
         let due = |t: &Transport| Some(*t) != but && self.health[*t as usize].probe(now, self.options.timeout);
-        [Transport::Udp, Transport::Tcp].into_iter().find(due)
+        Transport::ALL.into_iter().find(due)
     }
 
     /// Did a reply come in the time before `now`?
@@ -170,7 +204,8 @@ impl Server {
     pub(super) fn failed(&self, transport: Transport, began: Instant, cause: Cause, decisive: bool) {
         let now = Instant::now();
         let change = self.health[transport as usize].failed(now, began, cause, decisive);
-        if matches!((transport, change), (Transport::Tcp, Some(Change::Failing(Cause::Silent | Cause::Timeout)))) {
+        let silent = matches!(change, Some(Change::Failing(Cause::Silent | Cause::Timeout)));
+        if silent && transport == self.connected() {
             // Whoever answers next at this address is not who held the other ends of these.
             self.pool.distrust(began);
         }
@@ -215,6 +250,11 @@ impl Server {
             0 => false,
             until => self.millis(now) < until,
         }
+    }
+
+    /// Is the log to be told again? If so, how often it was not.
+    pub(super) fn may_complain(&self, now: Instant) -> Option<u64> {
+        self.complaints.allow(Moment::from_millis(self.millis(now)))
     }
 
     /// Remembers that it answered without EDNS what it could not answer with it.
@@ -264,11 +304,15 @@ impl<'a> Try<'a> {
             }
             Error::Unreachable { source, .. } => {
                 // What the kernel says of the network may be forged over UDP; what it says of itself is no one's fault.
-                let refused = self.transport == Transport::Tcp && speaks_of_the_server(source);
+                let refused = self.transport != Transport::Udp && speaks_of_the_server(source);
                 self.server.failed(self.transport, self.started, Cause::Refused, refused);
                 Outcome::Unreachable
             }
-            Error::NoServers | Error::BadQuery { .. } => Outcome::Unreachable,
+            Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
+            Error::Untrusted { .. } => {
+                self.server.failed(self.transport, self.started, Cause::Untrusted, true);
+                Outcome::Untrusted
+            }
             Error::Closed { .. } => {
                 self.server.failed(self.transport, self.started, Cause::Closed, true);
                 Outcome::Closed
@@ -331,7 +375,7 @@ mod tests {
         let long = Try::begin(&server, Transport::Udp, Instant::now() + Duration::from_secs(3600));
         assert_eq!(server.in_flight(), 1);
         drop(long);
-        let [udp, _] = server.snapshot().queries;
+        let [udp, ..] = server.snapshot().queries;
         assert_eq!((udp[Outcome::Timeout as usize], udp[Outcome::Abandoned as usize]), (1, 1));
         assert_eq!(server.in_flight(), 0);
     }

@@ -1,14 +1,15 @@
-//! One TCP connection (RFC 7766): queries written as they come, replies matched by id in whatever order they arrive.
+//! One TCP connection (RFC 7766), under TLS or not: queries written as they come, replies matched by id in whatever order they arrive.
 //!
-//! A query on a quiet connection is written by whoever asks; when others are under way it is queued, and the
+//! A query on a quiet connection in plain is written by whoever asks; when others are under way it is queued, and the
 //! connection's task writes all that is queued at once. The task reads: one read takes all messages that are there.
 //! The id of a query that was given up stays reserved until its reply comes or the connection ends.
 
+use super::encrypted::{Link, Own};
 use super::framing::Frames;
 use super::lifetime::{Abandoned, Condition, Limits, Verdict};
 use super::server::Server;
 use super::stats::Ended;
-use super::{Error, Query, Transport, message};
+use super::{Error, Query, message};
 use crate::wire::header::Header;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
@@ -19,9 +20,8 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::ReadBuf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Octets taken by one read, on the stack of the reader.
@@ -48,7 +48,7 @@ pub(super) struct Connection {
 }
 
 struct State {
-    /// `None` once the connection is closed.
+    /// `None` once the connection is closed, and where its task alone writes.
     write: Option<OwnedWriteHalf>,
     /// Framed queries not yet written.
     queue: Vec<u8>,
@@ -106,15 +106,16 @@ pub(super) struct Lost {
 }
 
 impl Connection {
-    pub(super) fn new(server: Arc<Server>, stream: TcpStream) -> (Arc<Connection>, OwnedReadHalf) {
+    pub(super) fn new(server: Arc<Server>, link: Link) -> (Arc<Connection>, Own) {
         let now = Instant::now();
-        let (read, write) = stream.into_split();
+        let (own, write) = link.split();
         let options = &server.options;
+        let unordered = server.endpoint().security().is_some();
         let limits = Limits::new(now, options.idle, options.max_age, options.timeout, rand::random());
         let connection = Connection {
-            limits,
+            limits: Limits { unordered, ..limits },
             state: Mutex::new(State {
-                write: Some(write),
+                write,
                 queue: Vec::new(),
                 flights: SmallVec::new(),
                 received: 0,
@@ -129,7 +130,7 @@ impl Connection {
             retired: OnceLock::new(),
             server,
         };
-        (Arc::new(connection), read)
+        (Arc::new(connection), own)
     }
 
     /// When an octet last came.
@@ -137,9 +138,10 @@ impl Connection {
         self.server.instant(self.last_active.load(Relaxed))
     }
 
-    /// Was a query written before `since`, in the server's milliseconds, that still has no reply?
+    /// Was a query written before `since`, in the server's milliseconds, that still has no reply? Where they come in any
+    /// order, others will have come meanwhile, unless the connection is stuck.
     pub(super) fn is_stuck(&self, since: u64) -> bool {
-        self.owed_since.load(Relaxed) < since
+        self.owed_since.load(Relaxed) < since && (!self.limits.unordered || self.last_active.load(Relaxed) < since)
     }
 
     /// Lets the task look again: at the queue, at the limits, at whether it is still needed.
@@ -166,9 +168,9 @@ impl Connection {
     fn submit(self: &Arc<Self>, query: Query<'_>, edns: bool) -> Result<u16, Lost> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(write) = state.write.as_ref().filter(|_| state.closed.is_none()) else {
+        if state.closed.is_some() {
             return Err(self.lost(state, true));
-        };
+        }
         let id = loop {
             let id = rand::random();
             if state.flights.iter().all(|f| f.id != id) {
@@ -176,10 +178,15 @@ impl Connection {
             }
         };
         let alone = state.flights.is_empty() && state.queue.is_empty();
-        let len = u16::try_from(message::query_len(query, edns)).unwrap_or(u16::MAX);
-        state.queue.extend_from_slice(&len.to_be_bytes());
+        let start = state.queue.len();
+        state.queue.extend_from_slice(&[0; 2]);
         message::write_query(&mut state.queue, query, id, edns);
-        if alone {
+        if self.limits.unordered && edns {
+            message::pad(&mut state.queue, start + 2, query.opt_len);
+        }
+        let len = u16::try_from(state.queue.len() - start - 2).unwrap_or(u16::MAX);
+        state.queue[start..start + 2].copy_from_slice(&len.to_be_bytes());
+        if alone && let Some(write) = &state.write {
             match write.try_write(&state.queue) {
                 Ok(n) => state.written(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
@@ -219,7 +226,7 @@ impl Connection {
     }
 
     /// The connection's task: reads, writes what is queued, keeps the limits.
-    pub(super) async fn run(self: Arc<Self>, mut read: OwnedReadHalf) {
+    pub(super) async fn run(self: Arc<Self>, mut own: Own) {
         /// Closes the connection also when the task is dropped.
         struct Closing(Arc<Connection>);
         impl Drop for Closing {
@@ -231,15 +238,16 @@ impl Connection {
         let connection = &closing.0;
         let mut frames = Frames::default();
         let mut timer = pin!(sleep_until(Instant::now() + connection.limits.idle));
-        let reason = poll_fn(|cx| connection.poll(cx, &mut read, &mut frames, timer.as_mut())).await;
+        let reason = poll_fn(|cx| connection.poll(cx, &mut own, &mut frames, timer.as_mut())).await;
         tracing::debug!(server = %connection.server.address(), ?reason, "connection to upstream closed");
         connection.close(reason);
+        own.farewell();
     }
 
     fn poll(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
-        read: &mut OwnedReadHalf,
+        own: &mut Own,
         frames: &mut Frames,
         mut timer: Pin<&mut Sleep>,
     ) -> Poll<Reason> {
@@ -247,7 +255,7 @@ impl Connection {
         loop {
             let mut octets = [MaybeUninit::uninit(); READ];
             let mut buffer = ReadBuf::uninit(&mut octets);
-            match Pin::new(&mut *read).poll_read(cx, &mut buffer) {
+            match own.poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
                 Poll::Ready(Err(e)) => return Poll::Ready(Reason::broken(e)),
                 Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ended::Peer.into()),
@@ -259,7 +267,7 @@ impl Connection {
             }
         }
         loop {
-            let judge = match self.flush(cx) {
+            let judge = match self.flush(cx, own) {
                 Ok(judge) => judge,
                 Err(reason) => return Poll::Ready(reason),
             };
@@ -296,25 +304,28 @@ impl Connection {
         woken.into_iter().for_each(Waker::wake);
         if late > 0 {
             self.server.stats.late.add(late);
-            self.server.is_alive(Transport::Tcp, now);
+            self.server.is_alive(self.server.connected(), now);
             (0..late).for_each(|_| self.server.pool.release(self, false));
         }
         if flooded || result.is_err() { Err(Ended::BadReply.into()) } else { Ok(()) }
     }
 
     /// Writes what is queued; says whether the limits are to be judged.
-    fn flush(&self, cx: &mut Context<'_>) -> Result<bool, Reason> {
+    fn flush(&self, cx: &mut Context<'_>, own: &mut Own) -> Result<bool, Reason> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(reason) = &state.closed {
             return Err(reason.clone());
         }
-        while let Some(write) = state.write.as_mut().filter(|_| !state.queue.is_empty()) {
-            match Pin::new(write).poll_write(cx, &state.queue) {
+        while !state.queue.is_empty() {
+            match own.poll_write(cx, &mut state.write, &state.queue) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(n)) => state.written(n),
                 Poll::Ready(Err(e)) => return Err(Reason::broken(e)),
             }
+        }
+        if let Poll::Ready(Err(e)) = own.poll_flush(cx) {
+            return Err(Reason::broken(e));
         }
         Ok(std::mem::take(&mut state.judge))
     }

@@ -1,5 +1,6 @@
 //! Rows of the behaviour list, against scripted servers: real sockets on loopback, raw octets.
 
+mod encrypted;
 mod failover;
 mod health;
 mod hedging;
