@@ -5,8 +5,8 @@
 //! waits takes whichever connection is free first, the new one or one that has just been given back.
 //!
 //! Behind one address there may be several servers that come and go. A connection that owes a reply for longer than is
-//! usual gets no new queries, and another may be opened in its place; a dial that takes long gets a second one beside
-//! it, which may lead to another server.
+//! usual gets no new queries, and when all do, others may be opened in their place; a dial that takes long gets a second
+//! one beside it, which may lead to another server.
 //!
 //! Encrypted servers answer in any order, and connections to them are dear: many queries share one from the first on,
 //! and another one is opened beside it, one at a time, when all have something to do.
@@ -293,15 +293,14 @@ impl State {
         self.room(server) > 0 && !paused
     }
 
-    /// How many may be added. Those that are stuck may be replaced, which is to say doubled at the most.
+    /// How many may be added. When all that may be open are stuck, as many again.
     fn room(&self, server: &Server) -> usize {
-        let most = server.options.max_connections;
-        if self.open.len() < most {
-            return most - self.open.len();
+        let (open, most) = (self.open.len(), server.options.max_connections);
+        if open < most {
+            return most - open;
         }
         let since = stuck_since(server);
-        let stuck = self.open.iter().filter(|c| c.is_stuck(since)).count();
-        (most + stuck.min(most)).saturating_sub(self.open.len())
+        if self.open.iter().all(|c| c.is_stuck(since)) { (2 * most).saturating_sub(open) } else { 0 }
     }
 
     /// Is there no connection that has just one query, or none?
@@ -359,10 +358,10 @@ impl State {
     }
 }
 
-/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
-/// so that a query does not meet again, on its second try, the connection that made it begin one.
+/// The moment, in the server's milliseconds, before which a query was written that is stuck now. A little less than
+/// the suspicion, so that a query does not meet again, on its second try, the connection that made it begin one.
 fn stuck_since(server: &Server) -> u64 {
-    let suspicion = server.suspicion(server.connected()) / 2;
+    let suspicion = server.suspicion(server.connected()) * 3 / 4;
     server.millis(Instant::now()).saturating_sub(u64::try_from(suspicion.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -145,13 +145,14 @@ impl<'a> Race<'a> {
         let alone = self.runners.len() == 1;
         let works = |runner: &Runner<'_>| self.servers[runner.server].way(now).1.is_reachable();
         let choosy = why != Why::Needed && self.runners.iter().any(works);
-        let candidates = self.servers.iter().zip(&self.marks).map(|(server, mark)| {
+        let candidates = self.servers.iter().zip(&self.marks).enumerate().map(|(index, (server, mark))| {
             let (transport, state) = server.way(now);
             let untried = mark.tries == 0 && (state == State::Healthy || !choosy);
             let suits = match why {
                 Why::Needed => mark.running == 0,
                 Why::Slow if transport == Transport::Udp => state.is_reachable() || !choosy,
-                // The same one by another way.
+                // The same one by another way: once, and once as a hedge.
+                Why::Slow => untried || state.is_reachable() && mark.tries < 2 + u8::from(self.hedged == Some(index)),
                 _ => untried || alone && mark.running == 1 && state.is_reachable(),
             };
             let eligible = suits && !mark.barred && mark.tries < TRIES;

@@ -150,6 +150,30 @@ async fn d07_when_as_many_are_stuck_as_may_be_open_others_are_opened_in_their_pl
     assert!(server.seen() <= 8, "{}", server.seen());
 }
 
+#[tokio::test(start_paused = true)]
+async fn d14_with_three_in_ten_datagrams_lost_each_way_hardly_a_query_fails() {
+    let_time_pass();
+    let mut random = 1u32;
+    let mut lost = move || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 16) % 10 < 3
+    };
+    let server = udp(move |query, _| if lost() | lost() { vec![] } else { vec![reply(&query, 0)] }).await;
+    let group = group(Protocol::Udp, &[&server]);
+    let asked = (0..2000).map(|n| {
+        let group = group.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(n * 2 * MS).await;
+            ask_until(&group, &format!("name{n}"), Instant::now() + 5 * SECOND).await
+        })
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    let failed = answers.iter().filter(|answer| answer.as_ref().unwrap().is_err()).count();
+    assert!(failed <= 2, "{failed} of 2000");
+    assert_eq!(snapshot(&group, 0).health_changes[0], [0, 0]);
+    assert!(server.seen() <= 2000 * 5 / 2, "{}", server.seen());
+}
+
 /// Answers after a moment until `end` changes; then ends the connection under its queries, orderly or not.
 async fn pod(mut stream: TcpStream, mut end: watch::Receiver<u32>, orderly: bool) {
     let serve = async {
