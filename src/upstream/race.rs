@@ -105,14 +105,14 @@ pub(super) async fn run(
 
 impl<'a> Race<'a> {
     /// Begins a try, if a server is left for it.
-    fn start(&mut self, now: Instant, why: Why) {
+    fn start(&mut self, now: Instant, why: Why) -> bool {
         if now >= self.deadline {
-            return;
+            return false;
         }
-        let Some(index) = self.choose(now, why) else { return };
+        let Some(index) = self.choose(now, why) else { return false };
         if why == Why::Hedge {
             if !self.group.pay_for_a_hedge() {
-                return;
+                return false;
             }
             self.hedged = Some(index);
         }
@@ -137,6 +137,7 @@ impl<'a> Race<'a> {
             hedge: why == Why::Hedge,
             answer: Box::pin(attempt::run(server.clone(), plan, now)),
         });
+        true
     }
 
     /// The server for another try.
@@ -271,13 +272,9 @@ impl<'a> Race<'a> {
             }
         }
         let (hedge, slow) = self.timing.take(now);
-        if expired {
-            self.start(now, Why::Needed);
-        } else if silent {
-            self.start(now, Why::Silent);
-        } else if slow {
-            self.start(now, Why::Slow);
-        } else if hedge && self.runners.len() == 1 {
+        let due = [(expired, Why::Needed), (silent, Why::Silent), (slow, Why::Slow)];
+        let begun = due.into_iter().any(|(is_due, why)| is_due && self.start(now, why));
+        if hedge && !begun && self.runners.len() == 1 {
             self.start(now, Why::Hedge);
         }
     }
