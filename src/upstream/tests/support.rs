@@ -121,6 +121,8 @@ where
     let counter = accepted.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            // Nagle's delay is of the kernel's time, not of ours, which may be paused.
+            stream.set_nodelay(true).unwrap();
             tokio::spawn(script(stream, counter.fetch_add(1, SeqCst)));
         }
     });
