@@ -110,7 +110,7 @@ async fn d24_fails(endpoint: Endpoint, reason: &str) {
     assert_eq!(error.to_string(), format!("upstream {endpoint}: {reason}"));
     assert!(matches!(error, Error::Untrusted { .. }) && error.ede() == 23, "{error:?}");
     let cells = snapshot(&alone, 0);
-    assert!(cells.failing, "health is told");
+    assert!(cells.failing[Transport::Tls as usize], "health is told");
     assert!(cells.queries[Transport::Tls as usize][Outcome::Untrusted as usize] >= 1, "{cells:?}");
     assert_eq!((cells.queries[0], cells.queries[1], cells.dials), ([0; 10], [0; 10], 0));
 
@@ -285,7 +285,7 @@ async fn d24_silent_close() {
     }
     let cells = snapshot(&group, 0);
     assert_eq!(cells.queries[Transport::Tls as usize][Outcome::Ok as usize], 5);
-    assert_eq!((cells.retries, cells.failing), (4, false), "asked once more on a new connection, no harm done");
+    assert_eq!((cells.retries, cells.failing), (4, [false; 3]), "asked once more on a new connection, no harm done");
 
     // One that never answers has failed, and says what happened without a library's prose.
     let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
@@ -296,7 +296,7 @@ async fn d24_silent_close() {
     let group = self::group(&[authority.expects(server.address)]);
     let error = ask(&group, "www").await.unwrap_err();
     assert!(matches!(error, Error::Closed { source: None, .. }), "{error}");
-    assert!(snapshot(&group, 0).failing);
+    assert!(snapshot(&group, 0).failing[Transport::Tls as usize]);
 }
 
 #[tokio::test]
