@@ -140,7 +140,10 @@ impl Connection {
 
     /// Was a query written before `since`, in the server's milliseconds, that still has no reply?
     pub(super) fn is_stuck(&self, since: u64) -> bool {
-        self.owed_since.load(Relaxed) < since
+        let owed = self.owed_since.load(Relaxed);
+        // Over TLS servers answer in any order: while one says anything, what it still owes is in nobody's way.
+        let owed = if self.server.stream() == Transport::Tls { owed.max(self.last_active.load(Relaxed)) } else { owed };
+        owed < since
     }
 
     /// Lets the task look again: at the queue, at the limits, at whether it is still needed.
