@@ -37,8 +37,10 @@ const DIAL_TIME: Duration = Duration::from_secs(1);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 /// After that a dial gets company: the kernel repeats what was lost only after a second.
 const SECOND_DIAL: Duration = Duration::from_millis(200);
-/// After a failed dial, how long the connections that are open must do. The next may lead to another server.
-const DIAL_PAUSE: Duration = Duration::from_millis(200);
+/// After a dial that was not answered, how long the connections that are open must do.
+const DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// The same after a refusal: the next dial may lead to another server.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The connections to one server.
 #[derive(Default)]
@@ -262,7 +264,8 @@ impl Pool {
             }
             return;
         }
-        state.paused_until = Some(Instant::now() + DIAL_PAUSE);
+        let pause = if matches!(error, Error::Timeout { .. }) { DIAL_PAUSE } else { REFUSAL_PAUSE };
+        state.paused_until = Some(Instant::now() + pause);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -8,7 +8,7 @@
 //!    may be at its end), or another port;
 //! 2. four times that and more, and nothing has come from the server for any query: it is **silent**. The query goes to
 //!    another one at once, and three such in a row make the server fail;
-//! 3. a good part of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
+//! 3. a quarter of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
 //!    be lost, the query is sent again, in growing intervals.
 //!
 //! A server that failed is not asked by queries that others can answer: when it may be back, one query is sent there

@@ -29,10 +29,10 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// A try begins: when it counts as slow depends on how many came before it.
+    /// A try begins: when it counts as slow depends, over UDP, on how many came before it.
     pub(super) fn begin(&mut self, now: Instant, transport: Transport, suspicion: Duration, timeout: Duration) {
         let patience = match transport {
-            Transport::Tcp | Transport::Tls => timeout / 2,
+            Transport::Tcp | Transport::Tls => suspicion.max(timeout / 4),
             Transport::Udp => (suspicion.max(RESEND) * 2u32.pow(self.begun.min(8))).min(timeout / 4),
         };
         self.slow_at = Some(now + patience);
@@ -90,8 +90,8 @@ mod tests {
         assert_eq!(timing.take(now), (false, false));
         assert_eq!(timing.next(), Some(now + 30 * MS));
         assert_eq!(timing.take(now + 31 * MS), (true, false));
-        assert_eq!(timing.next(), Some(now + 1000 * MS));
-        assert_eq!(timing.take(now + 1000 * MS), (false, true));
+        assert_eq!(timing.next(), Some(now + 500 * MS));
+        assert_eq!(timing.take(now + 500 * MS), (false, true));
         assert_eq!(timing.next(), None);
         assert!(timing.has_begun());
     }
