@@ -36,7 +36,7 @@ pub fn run(count: usize, path: Option<PathBuf>, overrides: Overrides) -> Result<
     // is in vain: it has just been read.
     signal::ignore(&[Signal::TERM, Signal::INT, Signal::HUP]);
     // Before the first thread and the first packet.
-    let confinement = confine::server();
+    let confinement = confine::server(None);
     let memory = File::from(memory);
     let (loaded, bound, complaints) = configuration(path.as_deref(), &overrides, &memory)?;
     let log = start_log(&loaded.config)?;
