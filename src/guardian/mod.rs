@@ -34,7 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Job {
     /// What is to be made of the host's network.
     pub plan: Plan,
-    /// The server's command line, without the program and without `--supervised N`.
+    /// The server's command line, without the program and what only its guardian can know.
     pub arguments: Vec<OsString>,
     /// Passed to each server: where it keeps what the next one shall know.
     pub text: File,
