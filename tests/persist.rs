@@ -98,8 +98,7 @@ fn e17_a_restart_keeps_the_answers() {
     assert_eq!(server.metric("nodens_cache_misses_total", ""), 0.0);
     let ttl = |server: &Server| server.tcp(&query("n0.example.", A)).answers[0].ttl;
     server.until("it has grown older", |server| (200..300).contains(&ttl(server)));
-    let page = server.get(server.metrics, "/metrics").unwrap();
-    assert!(page.contains("nodens_cache_hits_total{kind=\"positive\",zone=\".\"}"), "by its zone: {page}");
+    assert!(server.metric("nodens_cache_hits_total", "zone=\".\"") >= 100.0, "by their zone");
 }
 
 #[test]

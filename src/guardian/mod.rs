@@ -8,7 +8,7 @@
 //! What happens when something dies: the server → the next one has its sockets, with all that is queued in them. The
 //! guardian → the kernel takes the live table and a TUN away and kills the server (PDEATHSIG); kube-dns answers by way of
 //! the standing table. Both → the same. See [`duty`] for a server that hangs, [`instances`] for two guardians on one
-//! node, and `watch` for a stop.
+//! node, and `watch` for a stop and for the cache that goes from one instance to the next.
 
 pub mod control;
 pub mod duty;

@@ -15,6 +15,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// CPU time between two looks that shows a server at work, above what its housekeeping takes.
 const WORK: Duration = Duration::from_millis(1);
 
+/// How long a death is waited for at the end.
+const DEATH: Duration = Duration::from_secs(1);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How often it is believed that kube-dns has moved; one that is sound looks every ten seconds.
 const MOVES: Duration = Duration::from_millis(500);
 
@@ -124,10 +129,13 @@ impl Server {
         self.hung
     }
 
-    /// Kills it and waits for its end.
+    /// Kills it and waits for its end, but not for long: a disk that hangs keeps it from ending.
     pub(super) fn end(mut self) {
         self.signal(Signal::KILL);
-        let _ = self.child.wait();
+        let latest = Moment::now() + DEATH;
+        while matches!(self.child.try_wait(), Ok(None)) && Moment::now() < latest {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Has it ended? Then how, and why.

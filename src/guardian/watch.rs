@@ -1,5 +1,8 @@
 //! The guardian's loop: one thread that waits for signals, the server, probes and the kernel's notifications, and does
 //! what [`Duty`] decides. How it ends is in `stop`.
+//!
+//! Whoever starts a server while another instance serves calls that one, whose server saves its cache then; the new server
+//! waits for the file, but not for long, and loads it before it says that it is ready.
 
 mod stop;
 
