@@ -32,10 +32,15 @@ fuzz_target!(|bytes: &[u8]| {
     let mut entries = Vec::new();
     let sealed = sealed(bytes);
     for file in [bytes, &sealed] {
-        let _ = persist::load(Cursor::new(file), &terms, |_| Some(1), |entry| {
-            entries.push(entry);
-            ControlFlow::Continue(())
-        });
+        let _ = persist::load(
+            Cursor::new(file),
+            &terms,
+            |_| Some(1),
+            |entry| {
+                entries.push(entry);
+                ControlFlow::Continue(())
+            },
+        );
     }
     let store = Store::new(1 << 20);
     let mut out = vec![0; 65_535];
@@ -50,9 +55,14 @@ fuzz_target!(|bytes: &[u8]| {
     let mut again = Cursor::new(Vec::new());
     let saved = persist::save(&mut again, store.iter(), &terms).expect("room");
     let mut loaded = 0;
-    let whole = persist::load(again, &terms, |_| Some(1), |_| {
-        loaded += 1;
-        ControlFlow::Continue(())
-    });
+    let whole = persist::load(
+        Cursor::new(again.into_inner()),
+        &terms,
+        |_| Some(1),
+        |_| {
+            loaded += 1;
+            ControlFlow::Continue(())
+        },
+    );
     assert!(whole.is_ok() && loaded == saved);
 });
