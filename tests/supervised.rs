@@ -14,7 +14,7 @@ use nodens::guardian::control::{self, LONGEST, Order, Report, State, pack, unpac
 use nodens::network::host::Status;
 use nodens::sys::spawn::{Child, Ending, Spawn};
 use rustix::process::Signal;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -313,10 +313,10 @@ fn e17_a_server_leaves_its_cache_to_the_next_however_it_ends() {
     assert_eq!((guardian.udp("a.example.").answers.len(), guardian.udp("b.example.").answers.len()), (2, 2));
     let [a, b] = ["a.example.", "b.example."].map(|name| upstream.asked_for(name).len());
     assert_eq!([a, b], [1, 1], "what was saved is known");
-    let before = fs::metadata(&file).unwrap().len();
+    let before = std::fs::metadata(&file).unwrap().len();
     server.order(Order::Stop);
     assert_eq!(server.end(), Ending::Exited(0));
-    assert!(fs::metadata(&file).unwrap().len() > before, "with the second name");
+    assert!(std::fs::metadata(&file).unwrap().len() > before, "with the second name");
 }
 
 #[test]

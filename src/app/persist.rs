@@ -124,7 +124,8 @@ impl Persistence {
         let patience = if since.is_some() { HAND_OVER + PATIENCE } else { PATIENCE };
         if tokio::time::timeout(patience, is_loaded).await.is_err() {
             too_late.store(true, Ordering::Relaxed);
-            tracing::warn!(file = %persist.path.display(), "the saved cache cannot be read in time: going on without");
+            let file = persist.path.display();
+            tracing::warn!(%file, "the saved cache cannot be read in time: going on with what was read so far");
         }
         Ok(Some(Persistence { orders }))
     }
@@ -196,9 +197,10 @@ impl Keeper {
         };
         let begin = Moment::now();
         let file = self.place.path.display();
-        match { read }() {
+        let read = { read }();
+        self.counts.loaded.set(loaded);
+        match read {
             Ok(saved) => {
-                self.counts.loaded.set(loaded);
                 self.counts.success.set(seconds(saved));
                 let took = Moment::now().since(begin);
                 tracing::info!(%file, answers = loaded, ?took, "the saved cache is loaded");
@@ -206,6 +208,8 @@ impl Keeper {
             Err(persist::Error::Read(error)) if error.kind() == io::ErrorKind::NotFound => {
                 tracing::info!(%file, "there is no saved cache yet");
             }
+            // Said already.
+            Err(_) if too_late.load(Ordering::Relaxed) => {}
             Err(error) => tracing::warn!(%file, %error, "the saved cache is not used"),
         }
     }

@@ -294,7 +294,9 @@ proptest! {
         ms in 0u64..100_000,
     ) {
         let old = Side::new(UP, 0);
-        ["a:53", "b:53", "c:53", "d:53"].map(|name| old.upstreams.intern(name));
+        for name in ["a:53", "b:53", "c:53", "d:53"] {
+            old.upstreams.intern(name);
+        }
         let file = old.save(&entries, Duration::ZERO);
         let (mut new, passed) = (Side::new(Duration::ZERO, 0), Duration::from_millis(ms));
         new.wall += passed;
