@@ -49,23 +49,27 @@ pub struct Peer {
 impl Peer {
     /// One with the address `ip`, at the end of the node's link `link`. Packets to that address go there from now on.
     pub fn join(node: &Namespace, link: &str, ip: &str) -> Peer {
+        Peer::behind(node, NODE, link, ip)
+    }
+
+    /// The same behind something that has the address `gateway`.
+    pub fn behind(node: &Namespace, gateway: &str, link: &str, ip: &str) -> Peer {
         let namespace = node.beside();
         let pid = namespace.pid();
         node.sh(&format!(
             "ip link add {link} type veth peer name eth0 netns {pid}
             ip link set {link} up
-            ip addr add {NODE}/32 dev {link}"
+            ip addr add {gateway}/32 dev {link}
+            ip route replace {ip}/32 dev {link} src {gateway}"
         ));
         namespace.sh(&format!(
             "ip link set lo up
             ip link set eth0 up
             ip addr add {ip}/32 dev eth0
-            ip route add {NODE}/32 dev eth0
-            ip route add default via {NODE}"
+            ip route add {gateway}/32 dev eth0
+            ip route add default via {gateway}"
         ));
-        let peer = Peer { namespace, ip: ip.to_owned(), link: link.to_owned(), server: None };
-        peer.lead(node);
-        peer
+        Peer { namespace, ip: ip.to_owned(), link: link.to_owned(), server: None }
     }
 
     /// Sends what the node has for this address here.
