@@ -61,6 +61,9 @@ pub struct Args {
     /// Whether the answers must be those of the tool `upstream`.
     #[arg(long)]
     verify: bool,
+    /// Whether each long-lived UDP socket is another client: 127.0.1.1, 127.0.1.2 and so on, on the host that is asked.
+    #[arg(long)]
+    sources: bool,
     /// Who is asked.
     targets: Vec<Target>,
 }
@@ -107,6 +110,7 @@ struct Client {
     names: u64,
     prefix: String,
     verify: bool,
+    sources: bool,
     stop: watch::Receiver<bool>,
     tally: Arc<Mutex<Tally>>,
 }
@@ -173,6 +177,7 @@ pub fn run(args: Args) {
                 names: args.names,
                 prefix: args.prefix.clone(),
                 verify: args.verify,
+                sources: args.sources,
                 stop: stopped.clone(),
                 tally,
             });
@@ -232,7 +237,7 @@ async fn fresh(target: &Target, message: &[u8], patience: Duration) -> Result<Ve
             let mut stream = TcpStream::connect(target.address).await?;
             return over(&mut stream, message).await;
         }
-        let socket = datagrams(target.address).await?;
+        let socket = datagrams(any(target.address), target.address).await?;
         socket.send(message).await?;
         let mut room = [0; 4096];
         loop {
@@ -248,9 +253,12 @@ async fn fresh(target: &Target, message: &[u8], patience: Duration) -> Result<Ve
     }
 }
 
-async fn datagrams(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
+fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+async fn datagrams(from: IpAddr, to: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((from, 0)).await?;
     socket.connect(to).await?;
     Ok(socket)
 }
@@ -266,7 +274,9 @@ async fn over(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec<u8>
 
 /// A socket for the whole time: queries go out on time, whether or not those before have been answered.
 async fn on_a_socket(client: Arc<Client>, each: Duration, i: u32, n: u32) {
-    let socket = datagrams(client.target.address).await.unwrap();
+    let own = || Ipv4Addr::new(127, 0, 1, u8::try_from(i + 1).expect("at most 255 clients")).into();
+    let from = if client.sources { own() } else { any(client.target.address) };
+    let socket = datagrams(from, client.target.address).await.unwrap();
     let mut ticks = ticks(each, i, n).await;
     let mut waiting: BTreeMap<u16, Instant> = BTreeMap::new();
     let mut room = [0; 4096];

@@ -157,10 +157,10 @@ impl Chain {
         config(&to, forward, rest)
     }
 
-    /// Clients on the node: `rate` queries a second over UDP, from ten sockets.
+    /// Twenty clients on the node: `rate` queries a second in all, over UDP.
     pub fn ask(&self, rate: u32, options: &[&str]) -> Asking {
         let rate = format!("--rate={rate}");
-        let mut all = vec![rate.as_str(), "--sockets=10", "--verify"];
+        let mut all = vec![rate.as_str(), "--sockets=20", "--sources", "--verify"];
         all.extend(options);
         Asking::start(&self.node, &all, &[format!("udp:{HERE}")])
     }
