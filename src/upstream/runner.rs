@@ -1,4 +1,4 @@
-//! One try under way in a race, and when the next one is due. Pure.
+//! What a race keeps in mind: of each server, of each try under way, and when the next one is due. Pure.
 
 use super::{Error, Reply, Transport};
 use std::pin::Pin;
@@ -7,6 +7,28 @@ use tokio::time::Instant;
 
 /// The first interval after which a query is sent again over UDP; later ones double, up to a quarter of the timeout.
 const RESEND: Duration = Duration::from_millis(200);
+
+/// Why another try begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// None is under way, or one has failed.
+    Needed,
+    /// It takes longer than usual.
+    Hedge,
+    /// The server has fallen silent.
+    Silent,
+    /// Those under way are slow.
+    Slow,
+}
+
+/// What the query knows of each server.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Mark {
+    pub(super) tries: u8,
+    pub(super) running: u8,
+    pub(super) breaks: u8,
+    pub(super) barred: bool,
+}
 
 /// A try under way.
 pub(super) struct Runner<'a> {

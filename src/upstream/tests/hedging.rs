@@ -15,7 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn group(protocol: Protocol, servers: &[&Script]) -> Arc<Group> {
     let options = Options { protocol, policy: Policy::Sequential, ..Options::default() };
-    Arc::new(Group::new(options, &servers.iter().map(|server| server.address).collect::<Vec<_>>()))
+    let servers: Vec<_> = servers.iter().map(|server| server.address).collect();
+    Arc::new(Group::new(options, &servers))
 }
 
 /// A TCP server that waits before the answers to those names for which `delay` says so.
