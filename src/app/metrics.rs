@@ -8,6 +8,7 @@ use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
 use crate::upstream::{Outcome, Server, Transport};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Has every scrape read `store`, `upstreams` and `log`.
@@ -20,7 +21,24 @@ pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams,
         conntrack::report(sink);
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
+        loops(sink, &upstreams);
     }));
+}
+
+/// Which upstreams forward back to us. One that several zones share is there once.
+fn loops(sink: &mut FamilySink, upstreams: &Upstreams) {
+    let mut looping: BTreeMap<String, bool> = BTreeMap::new();
+    for (_, route) in upstreams.routes().iter().flatten() {
+        for server in route.group().servers() {
+            *looping.entry(server.endpoint().to_string()).or_default() |= route.is_looping(&server);
+        }
+    }
+    for (name, looping) in &looping {
+        let help = "Does the upstream send queries of some zone back here, and is not asked for it therefore? 1 or 0.";
+        sink.gauge("nodens_upstream_looping", help, &[("upstream", name)], f64::from(u8::from(*looping)));
+    }
+    let help = "Forwarding loops found: a query sent to an upstream came back.";
+    sink.counter("nodens_loops_detected_total", help, &[], upstreams.loops_detected().get());
 }
 
 fn cache(sink: &mut FamilySink, store: &Store) {

@@ -11,6 +11,7 @@
 mod endpoints;
 mod guard;
 pub mod last_good;
+mod loops;
 mod metrics;
 mod network_metrics;
 mod reload;
@@ -107,6 +108,14 @@ pub enum Error {
     Orphaned,
 }
 
+/// Whether `config` can be served in this environment, as far as that can be told without serving it.
+///
+/// # Errors
+/// When the environment names us where it should name kube-dns, or nothing that has an address.
+pub fn check_environment(config: &Config) -> Result<(), Error> {
+    Ok(upstreams::check_environment(config)?)
+}
+
 /// Makes an [`Error::System`].
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
@@ -118,6 +127,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// # Errors
 /// When it cannot start.
 pub fn serve(loaded: config::Loaded, overrides: Overrides) -> Result<(), Error> {
+    // No server of this process will find another environment.
+    check_environment(&loaded.config)?;
     if loaded.config.network_is_on() { guard::run(&loaded, &overrides) } else { run((loaded, overrides).into()) }
 }
 
@@ -272,6 +283,7 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     readiness.listeners(&own);
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
+    background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes())));
     let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front)))];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));

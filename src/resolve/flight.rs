@@ -7,6 +7,7 @@
 
 use super::failures::{Failures, Recheck};
 use super::lookup::Flight;
+use super::loops::Probes;
 use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
@@ -91,6 +92,7 @@ pub(super) struct Inner {
     pub(super) clock: Clock,
     book: Mutex<Book>,
     pub(super) failures: Failures,
+    probes: Arc<Probes>,
     /// Prefetches under way.
     renewing: AtomicUsize,
     upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
@@ -107,6 +109,7 @@ impl Resolver {
             clock,
             book: Mutex::default(),
             failures: Failures::new(),
+            probes: Arc::default(),
             renewing: AtomicUsize::new(0),
             upstreams: RwLock::default(),
         });
@@ -156,6 +159,11 @@ impl Resolver {
         self.inner.book().flights.len()
     }
 
+    /// The questions of our own that must not come in.
+    pub fn probes(&self) -> &Arc<Probes> {
+        &self.inner.probes
+    }
+
     /// How many queries wait for an answer.
     pub fn in_flight(&self) -> i64 {
         self.inner.metrics.in_flight.get()
@@ -195,6 +203,10 @@ impl Inner {
             return self.settle(miss, &Outcome::refused(0, now, "no zone is configured for this name"));
         };
         miss.cells.query(zone.label, question.qtype());
+        if self.probes.heard(question.name(), miss.client) {
+            return self
+                .settle(miss, &Outcome::refused(zone.label, now, "forwarding loop: this is nodens' own question"));
+        }
         let generation = self.store.generation();
         let key = key(&miss.question, miss.flags, miss.recursion_desired, generation);
         let mut book = self.book();

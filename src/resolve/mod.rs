@@ -9,18 +9,20 @@
 //! stand in `cache::policy`): the flight goes on for the cache's sake, and who waits, or comes later, is given the old
 //! answer. So it is at once while a failure of this question is remembered, or when all servers are known to be down.
 //! After `recheck` one flight goes out again; if the last one failed not long before, still nobody waits for it. A
-//! question without an old answer is asked again, for up to [`lookup`]'s two seconds, when its servers refuse and
-//! have answered just before: so it is when the pods of a Service are replaced.
+//! question without an old answer is asked again, for up to two seconds, when its servers refuse and have answered just
+//! before: so it is when the pods of a Service are replaced.
 //!
 //! An answer that is asked for late in its life starts a flight without waiters: a prefetch.
 
 mod failures;
 mod flight;
 mod lookup;
+mod loops;
 mod stale;
 mod zones;
 
 pub use flight::Resolver;
+pub use loops::{Probe, Probes};
 pub use stale::Staleness;
 pub use zones::{Zone, Zones};
 

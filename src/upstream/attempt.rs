@@ -106,7 +106,9 @@ fn conclude(
 fn outcome_of(error: &Error) -> Outcome {
     match error {
         Error::Timeout { .. } => Outcome::Timeout,
-        Error::Unreachable { .. } | Error::NoServers | Error::BadQuery { .. } => Outcome::Unreachable,
+        Error::Unreachable { .. } | Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => {
+            Outcome::Unreachable
+        }
         Error::Untrusted { .. } => Outcome::Untrusted,
         Error::Closed { .. } => Outcome::Closed,
         Error::BadReply { .. } => Outcome::Mismatch,

@@ -20,7 +20,7 @@ pub struct Group {
 impl Group {
     /// A group of `servers`; without any, every exchange fails with [`super::Error::NoServers`]. Nothing is connected
     /// before the first query.
-    pub fn new<E: Into<Endpoint>>(options: Options, servers: impl IntoIterator<Item = E>) -> Group {
+    pub fn new<E: Clone + Into<Endpoint>>(options: Options, servers: &[E]) -> Group {
         let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
         let group = Group { options, servers: ArcSwap::default(), sockets, turn: AtomicUsize::new(0) };
         group.set_servers(servers);
@@ -29,10 +29,10 @@ impl Group {
 
     /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
     /// finish the queries they have.
-    pub fn set_servers<E: Into<Endpoint>>(&self, servers: impl IntoIterator<Item = E>) {
+    pub fn set_servers<E: Clone + Into<Endpoint>>(&self, servers: &[E]) {
         let old = self.servers.load_full();
         let mut new: Vec<Arc<Server>> = Vec::new();
-        for endpoint in servers.into_iter().map(Into::into) {
+        for endpoint in servers.iter().cloned().map(Into::into) {
             if new.iter().any(|s| *s.endpoint() == endpoint) {
                 continue;
             }
@@ -62,7 +62,7 @@ impl Group {
 
 impl Exchange for Group {
     fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a> {
-        Box::pin(race::run(self, query, deadline))
+        Box::pin(race::run(self, query, deadline, |_| false))
     }
 }
 

@@ -4,8 +4,9 @@
 //! whether a reply is one and whether another server is worth asking; it knows neither cache nor zones, and parses no
 //! record of an answer. The way of a query, top to bottom:
 //!
-//! `group` (who is there) → `race` (whom to ask, and when to ask a second one; `select`, `health`) → `attempt` (one
-//! server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`, `lifetime`; `encrypted`).
+//! `route` (whom not to ask) → `group` (who is there) → `race` (whom to ask, and when to ask a second one; `select`,
+//! `health`) → `attempt` (one server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`,
+//! `lifetime`; `encrypted`).
 
 mod attempt;
 mod datagram;
@@ -19,6 +20,7 @@ mod lifetime;
 mod message;
 mod pool;
 mod race;
+mod route;
 mod select;
 mod server;
 mod stats;
@@ -29,6 +31,7 @@ mod tests;
 pub use endpoint::{Endpoint, Security};
 pub use error::Error;
 pub use group::Group;
+pub use route::Route;
 pub use server::Server;
 pub use stats::{Connections, Outcome, Snapshot};
 

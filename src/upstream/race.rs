@@ -64,8 +64,13 @@ struct Race<'a> {
     error: Error,
 }
 
-/// Asks the servers of `group`.
-pub(super) async fn run(group: &Group, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
+/// Asks the servers of `group`, but for those that are `looping`.
+pub(super) async fn run(
+    group: &Group,
+    query: Query<'_>,
+    deadline: Instant,
+    looping: impl Fn(&Server) -> bool,
+) -> Result<Reply, Error> {
     let octets = query.message.len();
     if !(header::LEN..=usize::from(u16::MAX)).contains(&octets) {
         return Err(Error::BadQuery { octets });
@@ -78,12 +83,15 @@ pub(super) async fn run(group: &Group, query: Query<'_>, deadline: Instant) -> R
         query,
         turn,
         deadline,
-        marks: SmallVec::from_elem(Mark::default(), servers.len()),
+        marks: servers.iter().map(|server| Mark { barred: looping(server), ..Mark::default() }).collect(),
         runners: SmallVec::new(),
         slow_at: None,
         rejection: None,
         error: Error::Timeout { server: first.address(), after: Duration::ZERO },
     };
+    if race.marks.iter().all(|mark| mark.barred) {
+        return Err(Error::Looping { server: first.address() });
+    }
     race.start(Instant::now(), Why::Needed);
     let mut timer = pin!(sleep_until(race.next_event()));
     while !race.runners.is_empty() {

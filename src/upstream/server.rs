@@ -1,9 +1,10 @@
 //! One server: its address, and all that is remembered of it — connections, health, EDNS, counts.
 
+use super::attempt::{self, Plan};
 use super::health::{Health, State};
 use super::pool::Pool;
 use super::stats::{Snapshot, Stats};
-use super::{Endpoint, Options, Outcome, Protocol, Transport, encrypted};
+use super::{Endpoint, Error, Options, Outcome, Protocol, Query, Reply, Transport, encrypted};
 use crate::observe::cells::Histogram;
 use crate::observe::limit::RateLimit;
 use crate::sys::clock::Moment;
@@ -70,6 +71,17 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.endpoint.address()
+    }
+
+    /// Asks this one alone, by `deadline`, whatever its health; no other server is asked when it is slow or fails.
+    ///
+    /// # Errors
+    /// When no reply came.
+    pub async fn ask(self: &Arc<Server>, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
+        let now = Instant::now();
+        let attempt = attempt::run(Arc::clone(self), Plan { query, fresh: false, expires: deadline }, now);
+        let late = |_| Error::Timeout { server: self.address(), after: deadline - now };
+        tokio::time::timeout_at(deadline, attempt).await.map_err(late)?
     }
 
     /// What its cells hold now.

@@ -103,7 +103,7 @@ where
 /// A group of encrypted servers, in this order.
 fn group(servers: &[Endpoint]) -> Group {
     // Whatever protocol the others are spoken to by: these are not.
-    Group::new(options(Protocol::Auto), servers.iter().cloned())
+    Group::new(options(Protocol::Auto), servers)
 }
 
 /// Asks the one server of `endpoint`, which must fail for `reason`, say so, and be passed over for a plain one after it.
@@ -118,7 +118,7 @@ async fn d24_fails(endpoint: Endpoint, reason: &str) {
     assert_eq!((cells.queries[0], cells.queries[1], cells.dials), ([0; 10], [0; 10], 0));
 
     let next = tcp(|stream, _| answer_all(stream)).await;
-    let both = Group::new(options(Protocol::Tcp), [endpoint, next.address.into()]);
+    let both = Group::new(options(Protocol::Tcp), &[endpoint, next.address.into()]);
     assert_eq!(ask(&both, "www").await.unwrap().server.address(), next.address);
 }
 
@@ -246,7 +246,7 @@ async fn d24_no_downgrade() {
     let datagrams = tokio::net::UdpSocket::bind(server.address).await.unwrap();
     let authority = Authority::new();
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Auto] {
-        let group = Group::new(options(protocol), [authority.expects(server.address)]);
+        let group = Group::new(options(protocol), &[authority.expects(server.address)]);
         for _ in 0..3 {
             let error = ask(&group, "secret").await.unwrap_err();
             assert_eq!(
@@ -357,7 +357,7 @@ async fn d24_replies_out_of_order_reach_their_queries() {
     })
     .await;
     let one = Options { max_connections: 1, ..options(Protocol::Tcp) };
-    let group = Group::new(one, [authority.expects(server.address)]);
+    let group = Group::new(one, &[authority.expects(server.address)]);
     ask(&group, "first").await.unwrap();
     let names: Vec<_> = (0..10).map(|n| format!("name{n}")).collect();
     let answers = join_all(names.iter().map(|name| ask(&group, name))).await;
@@ -390,7 +390,7 @@ async fn d16_a_name_that_is_never_answered_delays_no_other_over_tls() {
     })
     .await;
     let brief = Options { timeout: Duration::from_millis(300), max_connections: 1, ..options(Protocol::Tcp) };
-    let group = Group::new(brief, [authority.expects(server.address)]);
+    let group = Group::new(brief, &[authority.expects(server.address)]);
     let lost = ask_until(&group, "lost", Instant::now() + Duration::from_millis(300));
     let others = async {
         let end = Instant::now() + Duration::from_millis(600);
@@ -416,7 +416,7 @@ async fn d06_a_silent_connection_is_replaced_over_tls() {
     })
     .await;
     let brief = Options { timeout: Duration::from_millis(300), max_connections: 1, ..options(Protocol::Tcp) };
-    let group = Group::new(brief, [authority.expects(server.address)]);
+    let group = Group::new(brief, &[authority.expects(server.address)]);
     ask(&group, "first").await.unwrap();
     ask(&group, "second").await.unwrap();
     assert_eq!(server.seen(), 2);
@@ -438,7 +438,7 @@ async fn d24_an_idle_connection_is_closed_with_a_farewell_and_not_replaced() {
     })
     .await;
     let brief = Options { idle: Duration::from_millis(50), ..options(Protocol::Tcp) };
-    let group = Group::new(brief, [authority.expects(server.address)]);
+    let group = Group::new(brief, &[authority.expects(server.address)]);
     ask(&group, "www").await.unwrap();
     timeout(LONG, was_closed.recv()).await.unwrap().unwrap();
     until(&group, |s| s.connections == Default::default()).await;

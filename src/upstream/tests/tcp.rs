@@ -290,6 +290,6 @@ async fn d20_servers_that_stay_keep_their_connections_and_those_that_go_finish()
     let _ = timeout(LONG, gate.acquire_many(10)).await.expect("closed when drained").unwrap();
     assert_eq!(staying.seen(), 1);
 
-    group.set_servers(&[]);
+    group.set_servers(&[] as &[std::net::SocketAddr]);
     assert!(matches!(ask(&group, "www").await, Err(Error::NoServers)));
 }
