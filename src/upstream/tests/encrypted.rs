@@ -195,7 +195,7 @@ async fn d24_every_query_has_a_record_of_its_own() {
     })
     .await;
     let one = Options { max_connections: 1, ..options(Protocol::Tcp) };
-    let group = Group::new(one, [authority.expects(server.address)]);
+    let group = Group::new(one, &[authority.expects(server.address)]);
     let names: Vec<_> = (0..40).map(|n| format!("name{n}")).collect();
     for _ in 0..5 {
         for answer in join_all(names.iter().map(|name| ask(&group, name))).await {
