@@ -7,7 +7,7 @@ use crate::observe::conntrack;
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
-use crate::upstream::{Outcome, Server, Transport};
+use crate::upstream::{Ended, Outcome, Server, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -80,6 +80,24 @@ fn upstream(sink: &mut FamilySink, server: &Server) {
     sink.counter("nodens_upstream_unsolicited_total", help, &labels, snapshot.unsolicited);
     let help = "Replies of an upstream that came too late.";
     sink.counter("nodens_upstream_late_total", help, &labels, snapshot.late);
-    let help = "Is the upstream asked last, because it failed? 1 or 0.";
-    sink.gauge("nodens_upstream_failing", help, &labels, f64::from(u8::from(snapshot.failing)));
+    for (transport, failing) in Transport::ALL.into_iter().zip(snapshot.failing) {
+        let labels = [("upstream", &*name), ("proto", transport.name())];
+        let help = "Is the upstream asked last, because it failed? 1 or 0.";
+        sink.gauge("nodens_upstream_failing", help, &labels, f64::from(u8::from(failing)));
+        let help = "How often an upstream failed so that it is asked last, and how often it worked again.";
+        for (to, count) in ["failing", "healthy"].into_iter().zip(snapshot.health_changes[transport as usize]) {
+            let labels = [("upstream", &*name), ("proto", transport.name()), ("to", to)];
+            sink.counter("nodens_upstream_health_changes_total", help, &labels, count);
+        }
+    }
+    for (outcome, count) in ["won", "lost"].into_iter().zip(snapshot.hedges) {
+        let labels = [("upstream", &*name), ("outcome", outcome)];
+        let help = "Queries sent to an upstream because the answer to them took longer elsewhere than usual.";
+        sink.counter("nodens_upstream_hedges_total", help, &labels, count);
+    }
+    for (ended, count) in Ended::ALL.into_iter().zip(snapshot.closed) {
+        let labels = [("upstream", &*name), ("reason", ended.name())];
+        let help = "TCP connections to an upstream that ended, by why they did.";
+        sink.counter("nodens_upstream_closed_total", help, &labels, count);
+    }
 }

@@ -60,6 +60,41 @@ impl Outcome {
     }
 }
 
+/// Why a TCP connection ended, or takes no more queries. The set is closed: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody used it.
+    Idle,
+    /// It was open for long enough.
+    Age,
+    /// The server closed it, or the kernel did.
+    Peer,
+    /// A query timed out and not an octet came meanwhile, on it or on one like it.
+    Unresponsive,
+    /// What came is no DNS message, not the answer to the question, or not asked for.
+    BadReply,
+    /// The server is no longer configured.
+    Removed,
+}
+
+impl Ended {
+    /// All of them, in the order of [`Snapshot::closed`].
+    pub const ALL: [Ended; 6] =
+        [Ended::Idle, Ended::Age, Ended::Peer, Ended::Unresponsive, Ended::BadReply, Ended::Removed];
+
+    /// The name that metrics use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ended::Idle => "idle",
+            Ended::Age => "age",
+            Ended::Peer => "peer",
+            Ended::Unresponsive => "unresponsive",
+            Ended::BadReply => "bad_reply",
+            Ended::Removed => "removed",
+        }
+    }
+}
+
 /// The cells of one server.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
@@ -75,12 +110,28 @@ pub(super) struct Stats {
     pub(super) unsolicited: Counter,
     /// Replies that came after their query was given up.
     pub(super) late: Counter,
+    /// By transport, and by whether the server works from then on.
+    health_changes: [[Counter; 2]; Transport::ALL.len()],
+    /// Hedges sent here: won, lost.
+    pub(super) hedges: [Counter; 2],
+    /// Connections ended, in the order of [`Ended::ALL`].
+    pub(super) closed: [Counter; Ended::ALL.len()],
 }
 
 impl Stats {
     /// Counts one try.
     pub(super) fn count(&self, transport: Transport, outcome: Outcome) {
         self.queries[transport as usize][outcome as usize].add(1);
+    }
+
+    /// Counts that the server fails from now on, or works again.
+    pub(super) fn count_health_change(&self, transport: Transport, healthy: bool) {
+        self.health_changes[transport as usize][usize::from(healthy)].add(1);
+    }
+
+    /// Reads these counts.
+    pub(super) fn health_changes(&self) -> [[u64; 2]; Transport::ALL.len()] {
+        self.health_changes.each_ref().map(|of_transport| of_transport.each_ref().map(Counter::get))
     }
 
     /// Reads the counts of tries, by transport and outcome.
@@ -119,8 +170,14 @@ pub struct Snapshot {
     pub unsolicited: u64,
     /// Replies to queries given up before.
     pub late: u64,
-    /// Is the server passed over because it failed?
-    pub failing: bool,
+    /// Is the server passed over because it failed? By transport.
+    pub failing: [bool; Transport::ALL.len()],
+    /// How often its health changed, by transport: to failing, to healthy.
+    pub health_changes: [[u64; 2]; Transport::ALL.len()],
+    /// Hedges sent to it: those that brought the answer, those that did not.
+    pub hedges: [u64; 2],
+    /// TCP connections ended, in the order of [`Ended::ALL`].
+    pub closed: [u64; Ended::ALL.len()],
 }
 
 #[cfg(test)]

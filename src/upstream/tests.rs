@@ -2,6 +2,8 @@
 
 mod encrypted;
 mod failover;
+mod health;
+mod hedging;
 mod limits;
 mod replies;
 mod support;

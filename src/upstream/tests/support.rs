@@ -201,6 +201,33 @@ pub(super) fn snapshot(group: &Group, server: usize) -> Snapshot {
     group.servers()[server].snapshot()
 }
 
+/// Lets paused time pass, a millisecond at a time: each after all that can happen without it has, sockets included.
+pub(super) fn let_time_pass() {
+    tokio::spawn(async {
+        loop {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// Asks one name after the other, a new one every `interval`, without waiting for answers; returns how long each took.
+pub(super) async fn ask_steadily(group: &Arc<Group>, count: usize, interval: Duration) -> Vec<Duration> {
+    let mut asked = Vec::new();
+    for n in 0..count {
+        let group = group.clone();
+        asked.push(tokio::spawn(async move {
+            let started = Instant::now();
+            ask(&group, &format!("name{n}")).await.unwrap();
+            started.elapsed()
+        }));
+        tokio::time::sleep(interval).await;
+    }
+    futures_util::future::join_all(asked).await.into_iter().map(Result::unwrap).collect()
+}
+
 /// Waits until the cells of the first server satisfy `wanted`.
 pub(super) async fn until(group: &Group, wanted: impl Fn(&Snapshot) -> bool) {
     let deadline = Instant::now() + LONG;
