@@ -56,7 +56,7 @@ impl State {
 pub(super) enum Cause {
     /// It, or the network for it, refused.
     Refused,
-    /// It did not prove to be who it must be.
+    /// It does not prove to have its name.
     Untrusted,
     /// It closed connections before the reply, or sent what is none.
     Closed,

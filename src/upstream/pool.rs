@@ -39,8 +39,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 const SEGMENT: u32 = 1220;
 /// After that a dial gets company: the kernel repeats what was lost only after a second.
 const SECOND_DIAL: Duration = Duration::from_millis(200);
-/// After a failed dial, how long the connections that are open must do. The next may lead to another server.
-const DIAL_PAUSE: Duration = Duration::from_millis(200);
+/// After a dial that was not answered, how long the connections that are open must do.
+const DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// The same after a refusal: the next dial may lead to another server.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The connections to one server.
 #[derive(Default)]
@@ -264,7 +266,8 @@ impl Pool {
             }
             return;
         }
-        state.paused_until = Some(Instant::now() + DIAL_PAUSE);
+        let pause = if matches!(error, Error::Timeout { .. }) { DIAL_PAUSE } else { REFUSAL_PAUSE };
+        state.paused_until = Some(Instant::now() + pause);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -292,16 +295,6 @@ impl State {
         self.room(server) > 0 && !paused
     }
 
-    /// Is there no connection that has just one query, or none?
-    fn all_are_shared(&self) -> bool {
-        !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
-    }
-
-    /// Does a query get a connection of its own?
-    fn keeps_apart(&self, server: &Server) -> bool {
-        self.pipelined.is_none() && self.may_grow(server)
-    }
-
     /// How many may be added. Those that are stuck may be replaced, which is to say doubled at the most.
     fn room(&self, server: &Server) -> usize {
         let most = server.options.max_connections;
@@ -311,6 +304,16 @@ impl State {
         let since = stuck_since(server);
         let stuck = self.open.iter().filter(|c| c.is_stuck(since)).count();
         (most + stuck.min(most)).saturating_sub(self.open.len())
+    }
+
+    /// Is there no connection that has just one query, or none?
+    fn all_are_shared(&self) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
+    }
+
+    /// Does a query get a connection of its own?
+    fn keeps_apart(&self, server: &Server) -> bool {
+        self.pipelined.is_none() && self.may_grow(server)
     }
 
     /// The connection with the fewest queries, if it takes another one. None waits in vain on it since `stuck`.
@@ -344,18 +347,25 @@ impl State {
         while self.waiting.front().is_some_and(|w| w.give.is_closed()) {
             self.waiting.pop_front();
         }
-        if (self.waiting.is_empty() && self.pipelined.is_none()) || !self.may_grow(server) {
-            return 0;
-        }
-        let room = self.room(server).saturating_sub(self.dialing);
         let wanted = match self.pipelined {
             None => self.waiting.len().min(DIALS),
             Some(_) => usize::from(!self.waiting.is_empty() || self.all_are_shared()),
         };
-        let needed = wanted.saturating_sub(self.dialing).min(room);
+        if wanted <= self.dialing || !self.may_grow(server) {
+            return 0;
+        }
+        let room = self.room(server).saturating_sub(self.dialing);
+        let needed = (wanted - self.dialing).min(room);
         self.dialing += needed;
         needed
     }
+}
+
+/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
+/// so that a query does not meet again, on its second try, the connection that made it begin one.
+fn stuck_since(server: &Server) -> u64 {
+    let suspicion = server.suspicion(server.connected()) / 2;
+    server.millis(Instant::now()).saturating_sub(u64::try_from(suspicion.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A new connection as the server wants it, or why there is none.
@@ -367,16 +377,6 @@ async fn dial_one(server: &Server) -> Result<Link, Error> {
         Ok(Err(source)) => Err(Error::Unreachable { server: server.address(), source: Arc::new(source) }),
         Err(_) => Err(Error::Timeout { server: server.address(), after: limit }),
     }
-}
-
-/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
-/// so that a query does not meet again, on its second try, the connection that made it begin one.
-fn stuck_since(server: &Server) -> u64 {
-    server.millis(Instant::now()).saturating_sub(millis(server.suspicion(server.stream()) / 2))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A connection, by the first dial or, when that takes long, by a second one if it is faster.

@@ -8,7 +8,7 @@
 //!    may be at its end), or another port;
 //! 2. four times that and more, and nothing has come from the server for any query: it is **silent**. The query goes to
 //!    another one at once, and three such in a row make the server fail;
-//! 3. a good part of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
+//! 3. a quarter of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
 //!    be lost, the query is sent again, in growing intervals.
 //!
 //! A server that failed is not asked by queries that others can answer: when it may be back, one query is sent there
@@ -17,7 +17,7 @@
 use super::attempt::{self, Plan};
 use super::group::Group;
 use super::health::{Cause, State};
-use super::runner::{Runner, Timing};
+use super::runner::{Mark, Runner, Timing, Why};
 use super::select::{self, Candidate};
 use super::server::Server;
 use super::{Error, Options, Query, Reply, Transport, message};
@@ -34,28 +34,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const TRIES: u8 = 12;
 /// Broken connections and bad replies after which a query has had enough of a server.
 const BREAKS: u8 = 2;
-
-/// Why another try begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// None is under way, or one has failed.
-    Needed,
-    /// It takes longer than usual.
-    Hedge,
-    /// The server has fallen silent.
-    Silent,
-    /// Those under way are slow.
-    Slow,
-}
-
-/// What the query knows of each server.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    tries: u8,
-    running: u8,
-    breaks: u8,
-    barred: bool,
-}
 
 struct Race<'a> {
     group: &'a Group,
@@ -184,12 +162,8 @@ impl<'a> Race<'a> {
 
     /// Sends the query to servers that failed and may be back as well, and does not wait for them.
     fn probe(&self, now: Instant) {
-        for (index, server) in self.servers.iter().enumerate() {
+        for (index, server) in self.servers.iter().enumerate().filter(|(index, _)| !self.marks[*index].barred) {
             let asked = self.runners.iter().find(|r| r.server == index).map(|r| r.transport);
-            // One that sends our queries back would send this one back, too.
-            if self.marks[index].barred {
-                continue;
-            }
             let Some(transport) = server.to_probe(now, asked) else { continue };
             let (server, message, opt_len) = (server.clone(), self.query.message.to_vec(), self.query.opt_len);
             let expires = now + self.options.timeout;
@@ -261,7 +235,9 @@ impl<'a> Race<'a> {
         }
         let now = Instant::now();
         let errs = self.servers[runner.server].state(reply.transport, now) == State::Erring;
-        let untried = |(server, mark): (&Arc<Server>, &Mark)| mark.tries == 0 && server.way(now).1 == State::Healthy;
+        let untried = |(server, mark): (&Arc<Server>, &Mark)| {
+            mark.tries == 0 && !mark.barred && server.way(now).1 == State::Healthy
+        };
         !(errs && self.servers.iter().zip(&self.marks).any(untried))
     }
 

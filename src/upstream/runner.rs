@@ -1,4 +1,4 @@
-//! One try under way in a race, and when the next one is due. Pure.
+//! What a race keeps in mind: of each server, of each try under way, and when the next one is due. Pure.
 
 use super::{Error, Reply, Transport};
 use std::pin::Pin;
@@ -7,6 +7,28 @@ use tokio::time::Instant;
 
 /// The first interval after which a query is sent again over UDP; later ones double, up to a quarter of the timeout.
 const RESEND: Duration = Duration::from_millis(200);
+
+/// Why another try begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// None is under way, or one has failed.
+    Needed,
+    /// It takes longer than usual.
+    Hedge,
+    /// The server has fallen silent.
+    Silent,
+    /// Those under way are slow.
+    Slow,
+}
+
+/// What the query knows of each server.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Mark {
+    pub(super) tries: u8,
+    pub(super) running: u8,
+    pub(super) breaks: u8,
+    pub(super) barred: bool,
+}
 
 /// A try under way.
 pub(super) struct Runner<'a> {
@@ -29,10 +51,10 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// A try begins: when it counts as slow depends on how many came before it.
+    /// A try begins: when it counts as slow depends, over UDP, on how many came before it.
     pub(super) fn begin(&mut self, now: Instant, transport: Transport, suspicion: Duration, timeout: Duration) {
         let patience = match transport {
-            Transport::Tcp | Transport::Tls => timeout / 2,
+            Transport::Tcp | Transport::Tls => suspicion.max(timeout / 4),
             Transport::Udp => (suspicion.max(RESEND) * 2u32.pow(self.begun.min(8))).min(timeout / 4),
         };
         self.slow_at = Some(now + patience);
@@ -90,8 +112,8 @@ mod tests {
         assert_eq!(timing.take(now), (false, false));
         assert_eq!(timing.next(), Some(now + 30 * MS));
         assert_eq!(timing.take(now + 31 * MS), (true, false));
-        assert_eq!(timing.next(), Some(now + 1000 * MS));
-        assert_eq!(timing.take(now + 1000 * MS), (false, true));
+        assert_eq!(timing.next(), Some(now + 500 * MS));
+        assert_eq!(timing.take(now + 500 * MS), (false, true));
         assert_eq!(timing.next(), None);
         assert!(timing.has_begun());
     }

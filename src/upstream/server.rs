@@ -46,7 +46,6 @@ pub struct Server {
     no_edns_until: AtomicU64,
     /// For the log lines that it fails, and that it is back.
     lines: [RateLimit; 2],
-    /// For the one that it cannot be trusted.
     complaints: RateLimit,
 }
 
@@ -94,11 +93,8 @@ impl Server {
     /// When no reply came.
     pub async fn ask(self: &Arc<Server>, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
         let now = Instant::now();
-        let attempt = attempt::run(
-            Arc::clone(self),
-            Plan { query, transport: self.way(now).0, fresh: false, expires: deadline },
-            now,
-        );
+        let plan = Plan { query, transport: self.way(now).0, fresh: false, expires: deadline };
+        let attempt = attempt::run(Arc::clone(self), plan, now);
         let late = |_| Error::Timeout { server: self.address(), after: deadline - now };
         tokio::time::timeout_at(deadline, attempt).await.map_err(late)?
     }
@@ -135,8 +131,11 @@ impl Server {
     /// far as is known, works.
     pub(super) fn way(&self, now: Instant) -> (Transport, State) {
         let by = |transport| (transport, self.state(transport, now));
+        if self.endpoint.security().is_some() {
+            return by(Transport::Tls);
+        }
         match self.options.protocol {
-            Protocol::Tcp => by(self.stream()),
+            Protocol::Tcp => by(Transport::Tcp),
             Protocol::Udp => by(Transport::Udp),
             Protocol::Auto => match by(Transport::Udp) {
                 (_, udp) if udp.is_reachable() => (Transport::Udp, udp),
@@ -145,8 +144,8 @@ impl Server {
         }
     }
 
-    /// By which connections to it go.
-    pub(super) fn stream(&self) -> Transport {
+    /// The transport of its connections.
+    pub(super) fn connected(&self) -> Transport {
         if self.endpoint.security().is_some() { Transport::Tls } else { Transport::Tcp }
     }
 
@@ -205,7 +204,8 @@ impl Server {
     pub(super) fn failed(&self, transport: Transport, began: Instant, cause: Cause, decisive: bool) {
         let now = Instant::now();
         let change = self.health[transport as usize].failed(now, began, cause, decisive);
-        if transport != Transport::Udp && matches!(change, Some(Change::Failing(Cause::Silent | Cause::Timeout))) {
+        let silent = matches!(change, Some(Change::Failing(Cause::Silent | Cause::Timeout)));
+        if silent && transport == self.connected() {
             // Whoever answers next at this address is not who held the other ends of these.
             self.pool.distrust(began);
         }
@@ -308,11 +308,11 @@ impl<'a> Try<'a> {
                 self.server.failed(self.transport, self.started, Cause::Refused, refused);
                 Outcome::Unreachable
             }
+            Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
             Error::Untrusted { .. } => {
                 self.server.failed(self.transport, self.started, Cause::Untrusted, true);
                 Outcome::Untrusted
             }
-            Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
             Error::Closed { .. } => {
                 self.server.failed(self.transport, self.started, Cause::Closed, true);
                 Outcome::Closed

@@ -9,7 +9,7 @@ use super::framing::Frames;
 use super::lifetime::{Abandoned, Condition, Limits, Verdict};
 use super::server::Server;
 use super::stats::Ended;
-use super::{Error, Query, Transport, message};
+use super::{Error, Query, message};
 use crate::wire::header::Header;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
@@ -138,9 +138,10 @@ impl Connection {
         self.server.instant(self.last_active.load(Relaxed))
     }
 
-    /// Was a query written before `since`, in the server's milliseconds, that still has no reply?
+    /// Was a query written before `since`, in the server's milliseconds, that still has no reply? Where they come in any
+    /// order, others will have come meanwhile, unless the connection is stuck.
     pub(super) fn is_stuck(&self, since: u64) -> bool {
-        self.owed_since.load(Relaxed) < since
+        self.owed_since.load(Relaxed) < since && (!self.limits.unordered || self.last_active.load(Relaxed) < since)
     }
 
     /// Lets the task look again: at the queue, at the limits, at whether it is still needed.
@@ -303,7 +304,7 @@ impl Connection {
         woken.into_iter().for_each(Waker::wake);
         if late > 0 {
             self.server.stats.late.add(late);
-            self.server.is_alive(Transport::Tcp, now);
+            self.server.is_alive(self.server.connected(), now);
             (0..late).for_each(|_| self.server.pool.release(self, false));
         }
         if flooded || result.is_err() { Err(Ended::BadReply.into()) } else { Ok(()) }

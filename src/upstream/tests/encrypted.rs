@@ -353,7 +353,7 @@ async fn d16_a_name_that_is_never_answered_delays_no_other_over_tls() {
     let group = Group::new(brief, &[authority.expects(server.address)]);
     let lost = ask_until(&group, "lost", Instant::now() + Duration::from_millis(300));
     let others = async {
-        let end = Instant::now() + Duration::from_millis(600);
+        let end = Instant::now() + Duration::from_millis(450);
         while Instant::now() < end {
             ask(&group, "quick").await.unwrap();
         }

@@ -15,7 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn group(protocol: Protocol, servers: &[&Script]) -> Arc<Group> {
     let options = Options { protocol, policy: Policy::Sequential, ..Options::default() };
-    Arc::new(Group::new(options, &servers.iter().map(|server| server.address).collect::<Vec<_>>()))
+    let servers: Vec<_> = servers.iter().map(|server| server.address).collect();
+    Arc::new(Group::new(options, &servers))
 }
 
 /// A TCP server that waits before the answers to those names for which `delay` says so.
@@ -145,7 +146,7 @@ async fn d07_when_as_many_are_stuck_as_may_be_open_others_are_opened_in_their_pl
     let options = Options { max_connections: 4, ..Options::default() };
     let group = Arc::new(Group::new(options, &[server.address]));
     let times = ask_steadily(&group, 300, 2 * MS).await;
-    assert!(times.iter().all(|time| *time <= SECOND / 2), "{:?}", times.iter().max());
+    assert!(times.iter().all(|time| *time <= 600 * MS), "a quarter of the timeout: {:?}", times.iter().max());
     assert!(server.seen() <= 8, "{}", server.seen());
 }
 
