@@ -69,7 +69,7 @@ fn g10_a_full_cache_and_two_thousand_connections_fit_into_32_mib() {
             send(stream, &query(&format!("n{n}.example."), A));
         }
         held = held.max(proc::open_files(server.pid()));
-        answered += open.iter_mut().filter_map(|stream| support::read_framed(stream)).count();
+        answered += open.iter_mut().filter_map(support::read_framed).count();
     }
     assert!(answered >= CONNECTIONS && held >= CONNECTIONS / 2, "{answered} answers, {held} descriptors");
     server.until("it goes on", |server| server.udp(&edns_query("last.example.")).answers.len() == 50);

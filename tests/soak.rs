@@ -5,7 +5,7 @@
 //! `NODENS_SOAK` says for how long (`8s` when it is not set, `10m`, `24h`), `NODENS_SOAK_RATE` how many queries a second.
 //! Times of answers are only compared with those of the same run, and generously: who else uses the machine is not known.
 
-#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "a test that says how it went")]
 
 mod support;
 mod world;
