@@ -33,6 +33,7 @@ use crate::serve::client::{Acl, ConnectionLimits};
 use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
+use crate::sys::code;
 use ipnet::{IpNet, Ipv4Net};
 use last_good::LastGood;
 use persist::Persistence;
@@ -54,6 +55,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ROUND: u32 = 192;
 /// How often expired answers are looked for.
 const PURGE: Duration = Duration::from_secs(10);
+/// When a start is over.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -302,7 +305,8 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
     background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes())));
-    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front)))];
+    let mut beside: Vec<side::Task> =
+        vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front))), Box::pin(settle())];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
     for (listener, routes) in pages.chain(probes) {
@@ -323,6 +327,15 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
     Ok(Running { parts, readiness, workers, listeners, persistence, _side: side, background })
+}
+
+/// Gives back what the start alone needed, once it is over.
+async fn settle() {
+    tokio::time::sleep(SETTLED).await;
+    if let Err(error) = code::release() {
+        tracing::debug!(%error, "cannot give back memory of the start");
+    }
+    std::future::pending().await
 }
 
 /// Has the store give back what has expired, now and then, for ever.
