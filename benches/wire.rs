@@ -9,7 +9,7 @@ use nodens::sys::clock::Moment;
 use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate, Query};
 use nodens::wire::question::{CLASS_IN, Question, rtype};
-use nodens::wire::reply::{self, Asked, Notes};
+use nodens::wire::reply::{self, Asked, Notes, Ttl};
 use nodens::wire::validate;
 use std::hint::black_box;
 
@@ -75,7 +75,9 @@ fn write(c: &mut Criterion) {
         let asked = Asked::over_udp(&query);
         let mut out = [0; 1232];
         group.bench_function(name, |b| {
-            b.iter(|| reply::answer(&entry.as_stored(), black_box(&asked), 7, false, &Notes::default(), &mut out))
+            b.iter(|| {
+                reply::answer(&entry.as_stored(), black_box(&asked), Ttl::Aged(7), false, &Notes::default(), &mut out)
+            })
         });
     }
     group.finish();

@@ -10,7 +10,10 @@
 //!    spelling, the aged TTLs and the OPT. No lock is taken that a look-up could hold, nothing is allocated, and the
 //!    whole batch leaves by `sendmmsg`.
 //! 4. A miss goes through a queue to the thread of all look-ups. [`resolve`] finds the zone, checks the budgets, and has
-//!    the query join the flight that asks this question already, or starts one. A flight belongs to no client.
+//!    the query join the flight that asks this question already, or starts one. A flight belongs to no client. Where an
+//!    expired answer is still held, nobody waits for longer than 1.8 s, nor at all while the upstream is known to fail:
+//!    the old answer goes out, and the flight goes on (`resolve`). A hit late in the life of an answer that is asked for
+//!    often starts a flight that nobody waits for.
 //! 5. [`upstream`] sends the question on, without anything of the client's but the question, DO, CD and RD: over a TCP
 //!    connection of its own while there are few, or over UDP; to another server when one fails or is slow.
 //! 6. The reply must be about the question in every record ([`wire::validate`], by hickory-proto); [`cache::policy`] says

@@ -33,6 +33,9 @@ fn help_goes_to_standard_output_and_usage_errors_do_not() {
     let wrong = nodens(&["query", "web", "--server", "dns.example"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(wrong.stdout.is_empty() && stderr(&wrong).contains("dns.example"));
+    let nameless = nodens(&["serve", "--upstream", "tls://10.1.0.54"]);
+    assert_eq!(nameless.status.code(), Some(2));
+    assert!(stderr(&nameless).contains("tls://10.1.0.54#dns.corp.example"), "{}", stderr(&nameless));
 }
 
 #[test]
@@ -49,7 +52,9 @@ fn failures_are_one_line_on_standard_error() {
 fn check_says_whether_a_file_is_usable() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("nodens.yaml");
-    std::fs::write(&file, "zones:\n  - match: [.]\n    forward: { to: [\"192.0.2.53\"] }\n").unwrap();
+    let good = "cache: { serveStale: { maxAge: 1d }, prefetch: { enabled: false }, persist: { path: /var/lib/nodens/cache.bin } }\n\
+                zones:\n  - match: [.]\n    forward: { to: [\"192.0.2.53\", \"tls://192.0.2.54#dns.corp.example\"] }\n";
+    std::fs::write(&file, good).unwrap();
     let file = file.to_str().unwrap();
     let text = nodens(&["check", "--config", file]);
     assert_eq!((text.status.code(), stdout(&text)), (Some(0), format!("{file}: ok\n")));

@@ -79,19 +79,29 @@ scenarios! {
     c28_lame_referral
     c32_extended_rcode
     c35_ad_is_cleared
+    d03_all_servers_known_to_be_down
+    d03_all_upstreams_dead
     d04_nothing_answers
+    d05_recovery
+    d19_refused_while_servers_are_replaced
+    d25_herd_at_a_slow_upstream
     d25_thundering_herd
     d26_upstream_hangs
     e01_ttls_age
     e02_e19_time_never_goes_back
     e04_last_second
+    e05_prefetch
+    e05_prefetch_spares_failing_upstreams
     e07_flood_of_names_that_do_not_exist
     e08_newest_valid_answer_wins
+    e08_valid_negatives_end_stale_answers
     e09_failures_hide_no_answer
+    e09_servfail_while_an_old_answer_is_held
     e10_alias_target_expires_first
     e11_types_are_kept_apart
     e12_below_a_name_that_does_not_exist
     e14_checking_disabled
     e16_flush
+    e20_refresh_that_is_always_refused
     e21_zones_by_whole_labels
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use support::client::{GOOD, receive_udp, udp_from};
 use support::process::NODENS;
 use support::server::forward;
+use support::tls::TlsUpstream;
 use support::upstream::Upstream;
 use support::{DEADLINE, addresses, ask_tcp, ask_udp, free_port, query, reply};
 use tempfile::TempDir;
@@ -215,6 +216,26 @@ fn it_serves_over_inherited_sockets_without_any_privilege() {
         assert_eq!(server.status(line), value, "{line}");
     }
     assert!(guardian.page().contains("nodens_build_info"));
+}
+
+#[test]
+fn d24_a_confined_server_reads_whom_to_trust_and_speaks_tls() {
+    let encrypted = TlsUpstream::start(4000, |query| addresses(query, 2, 300));
+    let (to, ca) = (encrypted.target(), encrypted.ca());
+    let guardian = Guardian::new(&upstream());
+    guardian.write(&format!(
+        "zones: [{{ match: [.], forward: {{ to: [\"{to}\"], ca: \"{}\" }} }},\n\
+         {{ match: [other.example], forward: {{ to: [\"{to}\"] }} }}]\n",
+        ca.display()
+    ));
+    let server = guardian.serving();
+    assert_eq!(server.status("Seccomp"), "2");
+    assert_eq!((guardian.udp("a.example.").answers.len(), guardian.tcp("b.example.").answers.len()), (2, 2));
+    // Whom the system trusts is read as well: it is not this one.
+    assert_eq!(guardian.udp("www.other.example.").metadata.response_code, ResponseCode::ServFail);
+    let page = guardian.page();
+    let untrusted = |line: &&str| line.contains("proto=\"tls\",outcome=\"untrusted\"");
+    assert!(page.lines().any(|line| untrusted(&line)), "{page}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate};
 use nodens::wire::question::{self, Question};
 use nodens::wire::record::{self, Section};
-use nodens::wire::reply::{self, Asked, Notes, STREAM_LIMIT};
+use nodens::wire::reply::{self, Asked, Notes, STREAM_LIMIT, Ttl};
 use nodens::wire::validate;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,7 +225,7 @@ fn read_all(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Gate::Ask(query) = query::read(bytes) {
         let mut out = vec![0; STREAM_LIMIT];
         let stored = entry(&reply::upstream_query(www().as_bytes(), true, false, false), 0);
-        reply::answer(&stored.as_stored(), &Asked::over_udp(&query), 1, true, &Notes::default(), &mut out);
+        reply::answer(&stored.as_stored(), &Asked::over_udp(&query), Ttl::Aged(1), true, &Notes::default(), &mut out);
     }
     if let Some((_, records)) = record::of(bytes) {
         prop_assert!(records.count() <= bytes.len() / 11 + 1);
@@ -296,7 +296,7 @@ proptest! {
                 for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 80)] {
                     let asked = Asked { id, flags: id & !header::OPCODE, ..asked };
                     let mut out = vec![0; STREAM_LIMIT];
-                    let len = reply::answer(&entry.as_stored(), &asked, age, false, &Notes::default(), &mut out);
+                    let len = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(age), false, &Notes::default(), &mut out);
                     let got = Message::from_vec(&out[..len.unwrap()]);
                     prop_assert!(got.is_ok(), "{got:?}");
                     // Whatever the id, the age and the spelling: the same records, or the first of them.
@@ -378,7 +378,7 @@ proptest! {
         let rcode = u16::from(message.metadata.response_code);
         let stored = entry(&bytes, rcode);
         let mut out = vec![0; STREAM_LIMIT];
-        let len = reply::answer(&stored.as_stored(), &asked, age, fresh, &Notes::default(), &mut out).unwrap();
+        let len = reply::answer(&stored.as_stored(), &asked, Ttl::Aged(age), fresh, &Notes::default(), &mut out).unwrap();
         prop_assert!(len <= asked.limit);
         let got = Message::from_vec(&out[..len]);
         prop_assert!(got.is_ok(), "{got:?}");
@@ -488,7 +488,7 @@ proptest! {
         let mut out = vec![0; STREAM_LIMIT];
         for limit in least - 3..=(bytes.len() + 15) {
             let asked = Asked { limit, ..Asked::over_udp(&query) };
-            let len = reply::answer(&stored.as_stored(), &asked, 1, false, &Notes::default(), &mut out);
+            let len = reply::answer(&stored.as_stored(), &asked, Ttl::Aged(1), false, &Notes::default(), &mut out);
             prop_assert_eq!(len.is_some(), limit >= least, "limit {}", limit);
             let Some(len) = len else { continue };
             prop_assert!(len <= limit);

@@ -12,7 +12,7 @@ use nodens::cache::{Entry, Flags};
 use nodens::sys::clock::Moment;
 use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate, Query};
-use nodens::wire::reply::{self, Asked, Notes};
+use nodens::wire::reply::{self, Asked, Notes, Ttl};
 
 /// An answer with `n` records to the question of `query`.
 fn entry(query: &Query<'_>, n: u16) -> Entry {
@@ -45,7 +45,8 @@ fuzz_target!(|packet: &[u8]| {
                 for n in [0, 1, 200] {
                     let entry = entry(&query, n);
                     let notes = Notes { error: None, explanation: asked.explain().then_some("source=hit") };
-                    let len = reply::answer(&entry.as_stored(), &asked, 7, false, &notes, &mut out).expect("room");
+                    let len =
+                        reply::answer(&entry.as_stored(), &asked, Ttl::Aged(7), false, &notes, &mut out).expect("room");
                     check(&out[..len], asked.limit);
                 }
             }

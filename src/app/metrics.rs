@@ -7,7 +7,8 @@ use crate::observe::conntrack;
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::sink::FamilySink;
-use crate::upstream::{Outcome, Server, Transport};
+use crate::upstream::{Ended, Outcome, Server, Transport};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Has every scrape read `store`, `upstreams` and `log`.
@@ -20,7 +21,24 @@ pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams,
         conntrack::report(sink);
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
+        loops(sink, &upstreams);
     }));
+}
+
+/// Which upstreams forward back to us. One that several zones share is there once.
+fn loops(sink: &mut FamilySink, upstreams: &Upstreams) {
+    let mut looping: BTreeMap<String, bool> = BTreeMap::new();
+    for (_, route) in upstreams.routes().iter().flatten() {
+        for server in route.group().servers() {
+            *looping.entry(server.endpoint().to_string()).or_default() |= route.is_looping(&server);
+        }
+    }
+    for (name, looping) in &looping {
+        let help = "Does the upstream send queries of some zone back here, and is not asked for it therefore? 1 or 0.";
+        sink.gauge("nodens_upstream_looping", help, &[("upstream", name)], f64::from(u8::from(*looping)));
+    }
+    let help = "Forwarding loops found: a query sent to an upstream came back.";
+    sink.counter("nodens_loops_detected_total", help, &[], upstreams.loops_detected().get());
 }
 
 fn cache(sink: &mut FamilySink, store: &Store) {
@@ -37,7 +55,7 @@ fn cache(sink: &mut FamilySink, store: &Store) {
 fn upstream(sink: &mut FamilySink, server: &Server) {
     let name = server.endpoint().to_string();
     let snapshot = server.snapshot();
-    for (transport, counts) in [Transport::Udp, Transport::Tcp].into_iter().zip(snapshot.queries) {
+    for (transport, counts) in Transport::ALL.into_iter().zip(snapshot.queries) {
         for (outcome, count) in Outcome::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
             let labels = [("upstream", &*name), ("proto", transport.name()), ("outcome", outcome.name())];
             let help = "Queries sent to an upstream, by how they ended.";
@@ -62,6 +80,24 @@ fn upstream(sink: &mut FamilySink, server: &Server) {
     sink.counter("nodens_upstream_unsolicited_total", help, &labels, snapshot.unsolicited);
     let help = "Replies of an upstream that came too late.";
     sink.counter("nodens_upstream_late_total", help, &labels, snapshot.late);
-    let help = "Is the upstream asked last, because it failed? 1 or 0.";
-    sink.gauge("nodens_upstream_failing", help, &labels, f64::from(u8::from(snapshot.failing)));
+    for (transport, failing) in Transport::ALL.into_iter().zip(snapshot.failing) {
+        let labels = [("upstream", &*name), ("proto", transport.name())];
+        let help = "Is the upstream asked last, because it failed? 1 or 0.";
+        sink.gauge("nodens_upstream_failing", help, &labels, f64::from(u8::from(failing)));
+        let help = "How often an upstream failed so that it is asked last, and how often it worked again.";
+        for (to, count) in ["failing", "healthy"].into_iter().zip(snapshot.health_changes[transport as usize]) {
+            let labels = [("upstream", &*name), ("proto", transport.name()), ("to", to)];
+            sink.counter("nodens_upstream_health_changes_total", help, &labels, count);
+        }
+    }
+    for (outcome, count) in ["won", "lost"].into_iter().zip(snapshot.hedges) {
+        let labels = [("upstream", &*name), ("outcome", outcome)];
+        let help = "Queries sent to an upstream because the answer to them took longer elsewhere than usual.";
+        sink.counter("nodens_upstream_hedges_total", help, &labels, count);
+    }
+    for (ended, count) in Ended::ALL.into_iter().zip(snapshot.closed) {
+        let labels = [("upstream", &*name), ("reason", ended.name())];
+        let help = "TCP connections to an upstream that ended, by why they did.";
+        sink.counter("nodens_upstream_closed_total", help, &labels, count);
+    }
 }

@@ -11,6 +11,7 @@
 mod endpoints;
 mod guard;
 pub mod last_good;
+mod loops;
 mod metrics;
 mod network_metrics;
 mod persist;
@@ -109,6 +110,14 @@ pub enum Error {
     Orphaned,
 }
 
+/// Whether `config` can be served in this environment, as far as that can be told without serving it.
+///
+/// # Errors
+/// When the environment names us where it should name kube-dns, or nothing that has an address.
+pub fn check_environment(config: &Config) -> Result<(), Error> {
+    Ok(upstreams::check_environment(config)?)
+}
+
 /// Makes an [`Error::System`].
 fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
@@ -120,6 +129,8 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 /// # Errors
 /// When it cannot start.
 pub fn serve(loaded: config::Loaded, overrides: Overrides) -> Result<(), Error> {
+    // No server of this process will find another environment.
+    check_environment(&loaded.config)?;
     if loaded.config.network_is_on() { guard::run(&loaded, &overrides) } else { run((loaded, overrides).into()) }
 }
 
@@ -290,8 +301,8 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     readiness.listeners(&own);
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
-    let mut beside: Vec<side::Task> =
-        vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front.store)))];
+    background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes())));
+    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front)))];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
     for (listener, routes) in pages.chain(probes) {
@@ -315,12 +326,12 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
 }
 
 /// Has the store give back what has expired, now and then, for ever.
-async fn purge(store: Arc<Store>) {
+async fn purge(front: Arc<Front>) {
     let mut tick = tokio::time::interval(PURGE);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        store.purge(Clock::System.now());
+        front.store.purge(Clock::System.now(), front.resolver.longest_stale());
     }
 }
 

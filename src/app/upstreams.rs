@@ -5,11 +5,12 @@
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
 use crate::admin::ready::Condition;
-use crate::cache::Ttls;
+use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, Config, Forward, Target, resolvconf};
+use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Zone, Zones};
-use crate::upstream::{self, Endpoint, Exchange, Group, Security, Server};
+use crate::upstream::{self, Endpoint, Exchange, Group, Route, Security, Server};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
 use crate::wire::reply;
@@ -40,6 +41,12 @@ pub enum Error {
          or write its address"
     )]
     KubeDns(&'static str),
+    /// The environment names us.
+    #[error(
+        "forward.to names kube-dns, but {KUBE_DNS} is {0}, where nodens itself listens: queries would go round in circles; \
+         create the Service kube-dns-upstream, and give it no address that is in listen.addresses"
+    )]
+    KubeDnsIsUs(IpAddr),
 }
 
 /// All groups. Cheap to clone.
@@ -54,13 +61,18 @@ struct Inner {
     resolvers: Option<Vec<SocketAddr>>,
     groups: Mutex<Vec<Source>>,
     names: Mutex<HashMap<String, Found>>,
+    /// What was last said to be wrong with a file or a name.
+    told: Mutex<HashMap<String, Vec<String>>>,
+    /// Forwarding loops found.
+    loops: Counter,
 }
 
-/// A group and what it was made from.
+/// A group, what it was made from, and the zones that lead to it.
 #[derive(Clone)]
 struct Source {
     forward: Forward,
     group: Arc<Group>,
+    routes: Vec<(Arc<str>, Arc<Route>)>,
 }
 
 /// The addresses of a host name.
@@ -73,8 +85,8 @@ struct Found {
 impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
-        let (groups, names) = (Mutex::default(), Mutex::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names }))
+        let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops: Counter::new() }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -87,22 +99,30 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for zone in &config.zones {
-            let known = sources.iter().chain(&old).find(|source| source.forward == zone.forward).cloned();
-            let source = match known {
-                Some(source) => source,
+            let of = |known: &Source| known.forward == zone.forward;
+            let old = old.iter().find(|known| of(known));
+            let at = match sources.iter().position(of) {
+                Some(at) => at,
                 None => {
-                    let servers = self.servers_of(&zone.forward, true)?;
-                    let group = Arc::new(Group::new(options(&zone.forward), servers));
-                    Source { forward: zone.forward.clone(), group }
+                    let group = match old {
+                        Some(old) => Arc::clone(&old.group),
+                        None => Arc::new(Group::new(options(&zone.forward), &self.servers_of(&zone.forward)?)),
+                    };
+                    sources.push(Source { forward: zone.forward.clone(), group, routes: Vec::new() });
+                    sources.len() - 1
                 }
             };
+            let source = &mut sources[at];
             for name in &zone.names {
-                let upstream = Arc::clone(&source.group) as Arc<dyn Exchange>;
+                let known = old.and_then(|old| old.routes.iter().find(|(known, _)| **known == **name));
+                let route = known
+                    .map_or_else(|| Arc::new(Route::new(Arc::clone(&source.group))), |(_, route)| Arc::clone(route));
+                source.routes.push((name.as_str().into(), Arc::clone(&route)));
+                let upstream = route as Arc<dyn Exchange>;
                 let label = self.0.metrics.zones.intern(&label(name));
-                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls: ttls(&zone.ttls) });
-            }
-            if sources.iter().all(|known| known.forward != source.forward) {
-                sources.push(source);
+                let (stale, prefetch) = (zone.serve_stale.map(stale), zone.prefetch.map(prefetch));
+                let ttls = ttls(&zone.ttls);
+                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls, stale, prefetch });
             }
         }
         *self.groups() = sources;
@@ -116,23 +136,37 @@ impl Upstreams {
         servers
     }
 
+    /// The way of each zone to its servers, with its name, by group.
+    pub(super) fn routes(&self) -> Vec<Vec<(Arc<str>, Arc<Route>)>> {
+        self.groups().iter().map(|source| source.routes.clone()).collect()
+    }
+
+    /// Counts forwarding loops.
+    pub(super) fn loops_detected(&self) -> &Counter {
+        &self.0.loops
+    }
+
     /// The addresses that `forward.to` stands for now; what cannot be read or is not known yet is left out.
-    fn servers_of(&self, forward: &Forward, first: bool) -> Result<Vec<Endpoint>, Error> {
+    fn servers_of(&self, forward: &Forward) -> Result<Vec<Endpoint>, Error> {
         let mut servers: Vec<Endpoint> = Vec::new();
         for target in &forward.to {
             match target {
                 Target::Address(address) => servers.push(address.into()),
                 Target::Secure(server) => servers.push(secure(server, forward.ca.as_ref())),
-                Target::KubeDns { port } => servers.push(SocketAddr::new(kube_dns()?, *port).into()),
-                Target::ResolvConf(path) => servers.extend(self.read(path, first).iter().map(Endpoint::from)),
+                Target::KubeDns { port } => servers.push(kube_dns(*port, &self.0.own)?.into()),
+                Target::ResolvConf(path) => servers.extend(self.read(path).iter().map(Endpoint::from)),
                 Target::Name { host, port } => {
                     let names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
-                    let found = names.get(host).map(|found| found.addresses.clone()).unwrap_or_default();
-                    servers.extend(found.into_iter().map(|ip| SocketAddr::new(ip, *port).into()));
+                    let Some(found) = names.get(host) else { continue };
+                    let at = |ip: &IpAddr| SocketAddr::new(*ip, *port);
+                    let (ours, others): (Vec<_>, Vec<_>) =
+                        found.addresses.iter().map(at).partition(|server| resolvconf::is_among(*server, &self.0.own));
+                    let ours = ours.iter().map(|server| format!("{server} is not used: nodens itself listens there"));
+                    self.complain(target.to_string(), ours.collect());
+                    servers.extend(others.iter().map(Endpoint::from));
                 }
             }
         }
-        servers.retain(|server| !self.0.own.contains(&server.address()));
         let mut seen = Vec::new();
         servers.retain(|server| {
             !seen.contains(server) && {
@@ -143,28 +177,44 @@ impl Upstreams {
         Ok(servers)
     }
 
-    /// The name servers in a resolv.conf; says what it passed over when it is read for the `first` time.
-    fn read(&self, path: &Path, first: bool) -> Vec<SocketAddr> {
+    /// The name servers in a resolv.conf; says what is wrong with it, once.
+    fn read(&self, path: &Path) -> Vec<SocketAddr> {
+        let (servers, complaints) = self.look(path);
+        self.complain(path.display().to_string(), complaints);
+        servers
+    }
+
+    /// The name servers in a resolv.conf, and what is wrong with it.
+    fn look(&self, path: &Path) -> (Vec<SocketAddr>, Vec<String>) {
+        const REST: &str = "queries for this zone fail, or go to those known before, until it names one";
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 let found = resolvconf::name_servers(&text, &self.0.own);
-                if first {
-                    for why in &found.skipped {
-                        tracing::warn!(file = %path.display(), why, "a name server is not used");
-                    }
-                    if found.servers.is_empty() {
-                        tracing::warn!(file = %path.display(), "no name server can be used; queries for this zone fail until it names one");
-                    }
+                let mut complaints: Vec<String> =
+                    found.skipped.iter().map(|why| format!("a name server is not used: {why}")).collect();
+                if found.servers.is_empty() {
+                    complaints.push(format!("no name server can be used: {REST}"));
                 }
-                found.servers
+                (found.servers, complaints)
             }
-            Err(error) => {
-                if first {
-                    tracing::warn!(file = %path.display(), %error, "cannot read; queries for this zone fail until it can be");
-                }
-                Vec::new()
-            }
+            Err(error) => (Vec::new(), vec![format!("cannot read it ({error}): {REST}")]),
         }
+    }
+
+    /// Says what is wrong with `what`, once.
+    fn complain(&self, what: String, complaints: Vec<String>) {
+        for complaint in self.news(what.clone(), complaints) {
+            tracing::warn!(upstream = what, "{complaint}");
+        }
+    }
+
+    /// What of `complaints` was not said at the last look, and is to be.
+    fn news(&self, what: String, complaints: Vec<String>) -> Vec<String> {
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = told.entry(what).or_default();
+        let new = complaints.iter().filter(|complaint| !told.contains(complaint)).cloned().collect();
+        *told = complaints;
+        new
     }
 
     /// Follows files and names for ever.
@@ -182,13 +232,13 @@ impl Upstreams {
     async fn refresh(&self, sources: &[Source]) {
         self.look_up(sources).await;
         for source in sources.iter().filter(|source| source.forward.to.iter().any(is_indirect)) {
-            let Ok(servers) = self.servers_of(&source.forward, false) else { continue };
+            let Ok(servers) = self.servers_of(&source.forward) else { continue };
             let before: Vec<Endpoint> = source.group.servers().iter().map(|s| s.endpoint().clone()).collect();
             let same = before.len() == servers.len() && before.iter().all(|server| servers.contains(server));
             // Nothing where there was something is more often a file being written than the truth.
             if !same && !servers.is_empty() {
                 tracing::info!(before = list(&before), now = list(&servers), "upstream addresses changed");
-                source.group.set_servers(servers);
+                source.group.set_servers(&servers);
             }
         }
     }
@@ -223,7 +273,7 @@ impl Upstreams {
 
     /// A resolver that asks the host's name servers.
     fn host_resolver(&self) -> Option<TokioResolver> {
-        let servers = self.0.resolvers.clone().unwrap_or_else(|| self.read(&PathBuf::from(RESOLV_CONF), false));
+        let servers = self.0.resolvers.clone().unwrap_or_else(|| self.read(&PathBuf::from(RESOLV_CONF)));
         let servers = servers.into_iter().map(|server| {
             let mut config = NameServerConfig::udp_and_tcp(server.ip());
             config.connections.iter_mut().for_each(|connection| connection.port = server.port());
@@ -245,7 +295,8 @@ impl Upstreams {
                 let Some(question) = Question::new(&[0], rtype::NS, CLASS_IN) else { return };
                 let message = reply::upstream_query(question.as_bytes(), true, false, false);
                 let query = upstream::Query { message: &message, opt_len: OPT_LEN };
-                if let Ok(reply) = source.group.exchange(query, Instant::now() + OFTEN).await {
+                let Some((_, route)) = source.routes.first() else { continue };
+                if let Ok(reply) = route.exchange(query, Instant::now() + OFTEN).await {
                     condition.set(true, format!("{} answered", reply.server));
                     // The condition lives as long as the daemon.
                     return std::future::pending().await;
@@ -271,9 +322,31 @@ fn is_indirect(target: &Target) -> bool {
     matches!(target, Target::ResolvConf(_) | Target::Name { .. })
 }
 
-fn kube_dns() -> Result<IpAddr, Error> {
+/// Where kube-dns is, by the environment; never at one of `own`.
+fn kube_dns(port: u16, own: &[SocketAddr]) -> Result<SocketAddr, Error> {
     let value = std::env::var(KUBE_DNS).map_err(|_| Error::KubeDns("not set"))?;
-    value.parse().map_err(|_| Error::KubeDns("not an IP address"))
+    kube_dns_at(&value, port, own)
+}
+
+fn kube_dns_at(value: &str, port: u16, own: &[SocketAddr]) -> Result<SocketAddr, Error> {
+    let ip: IpAddr = value.parse().map_err(|_| Error::KubeDns("not an IP address"))?;
+    let address = SocketAddr::new(ip, port);
+    if resolvconf::is_among(address, own) { Err(Error::KubeDnsIsUs(ip)) } else { Ok(address) }
+}
+
+/// Whether what the environment says of kube-dns, if anything, suits `config`.
+///
+/// # Errors
+/// When `config` asks kube-dns, and the environment says nonsense, or that we are it.
+pub(super) fn check_environment(config: &Config) -> Result<(), Error> {
+    if std::env::var_os(KUBE_DNS).is_none() {
+        return Ok(());
+    }
+    let own = super::sockets::dns_addresses(config);
+    config.zones.iter().flat_map(|zone| &zone.forward.to).try_for_each(|target| match target {
+        Target::KubeDns { port } => kube_dns(*port, &own).map(drop),
+        _ => Ok(()),
+    })
 }
 
 fn options(forward: &Forward) -> upstream::Options {
@@ -295,8 +368,20 @@ fn options(forward: &Forward) -> upstream::Options {
     }
 }
 
+fn seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn stale(rules: config::ServeStale) -> Stale {
+    let config::ServeStale { max_age, answer_ttl, client_wait, recheck, prefer_positive } = rules;
+    Stale { max_age, answer_ttl: seconds(answer_ttl), client_wait, recheck, prefer_positive }
+}
+
+fn prefetch(rules: config::Prefetch) -> Prefetch {
+    Prefetch { min_hits: rules.min_hits, remaining: rules.remaining }
+}
+
 fn ttls(ttls: &config::Ttls) -> Ttls {
-    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     Ttls {
         positive: (seconds(ttls.positive_min), seconds(ttls.positive_max)),
         negative: (seconds(ttls.negative_min), seconds(ttls.negative_max)),
@@ -310,68 +395,4 @@ fn label(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Answers every A query with 192.0.2.`octet`, for ever; returns where.
-    async fn resolver(octet: Arc<std::sync::atomic::AtomicU8>) -> SocketAddr {
-        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut buf = [0; 512];
-            while let Ok((len, peer)) = socket.recv_from(&mut buf).await {
-                let query = hickory_proto::op::Message::from_vec(&buf[..len]).unwrap();
-                let mut answer = hickory_proto::op::Message::response(query.metadata.id, query.metadata.op_code);
-                answer.metadata.recursion_available = true;
-                let question = query.queries[0].clone();
-                if question.query_type() == hickory_proto::rr::RecordType::A {
-                    let ip = [192, 0, 2, octet.load(std::sync::atomic::Ordering::SeqCst)].into();
-                    let data = hickory_proto::rr::RData::A(hickory_proto::rr::rdata::A(ip));
-                    answer.add_answer(hickory_proto::rr::Record::from_rdata(question.name().clone(), 1, data));
-                }
-                answer.add_query(question);
-                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
-            }
-        });
-        address
-    }
-
-    #[tokio::test]
-    async fn d20_host_names_are_looked_up_and_followed() {
-        let octet = Arc::new(std::sync::atomic::AtomicU8::new(1));
-        let resolver = resolver(Arc::clone(&octet)).await;
-        let upstreams = Upstreams::new(Vec::new(), Metrics::new(), Some(vec![resolver]));
-        let config = "zones: [{ match: [.], forward: { to: [\"dns.example:5353\"] } }]";
-        let config = config::load_str("test", config).unwrap().config;
-        upstreams.zones(&config).unwrap();
-        assert!(upstreams.servers().is_empty(), "nothing is known yet");
-        let sources = upstreams.groups().clone();
-        upstreams.refresh(&sources).await;
-        let addresses = |u: &Upstreams| u.servers().iter().map(|s| s.address().to_string()).collect::<Vec<_>>();
-        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353"]);
-        octet.store(2, std::sync::atomic::Ordering::SeqCst);
-        upstreams.refresh(&sources).await;
-        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353"], "not due yet");
-        upstreams.0.names.lock().unwrap().values_mut().for_each(|found| found.at -= SELDOM);
-        upstreams.refresh(&sources).await;
-        assert_eq!(addresses(&upstreams), ["192.0.2.2:5353"]);
-    }
-
-    #[tokio::test]
-    async fn a_group_that_several_zones_share_is_listed_once() {
-        let upstreams = Upstreams::new(Vec::new(), Metrics::new(), None);
-        let zone = |name: &str, to: &str| format!("{{ match: [{name}], forward: {{ to: [{to}] }} }}");
-        let zones = [zone("a", "192.0.2.1"), zone("b", "192.0.2.2"), zone("c", "192.0.2.1")].join(", ");
-        let config = config::load_str("test", &format!("zones: [{zones}]")).unwrap().config;
-        for _ in 0..2 {
-            upstreams.zones(&config).unwrap();
-            let addresses: Vec<String> = upstreams.servers().iter().map(|s| s.address().to_string()).collect();
-            assert_eq!(addresses, ["192.0.2.1:53", "192.0.2.2:53"], "each server's counts are exported once");
-        }
-    }
-
-    #[test]
-    fn names_become_labels() {
-        assert_eq!((label("."), label("cluster.local")), (".".to_owned(), "cluster.local.".to_owned()));
-    }
-}
+mod tests;

@@ -137,7 +137,7 @@ mod tests {
         store.insert(entry(4, t0, 30), 0);
         assert_eq!(look(&mut hot, &store, t0), Some(4));
         // A purge at a later time than ours stands in for the eviction: neither is a flush.
-        store.purge(t0 + Duration::from_secs(60));
+        store.purge(t0 + Duration::from_secs(60), Duration::ZERO);
         (0..2 * THROUGH).for_each(|_| assert_eq!(look(&mut hot, &store, t0), Some(4)));
         assert_eq!(look(&mut hot, &store, t0 + Duration::from_secs(30)), None);
     }

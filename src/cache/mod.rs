@@ -10,5 +10,5 @@ pub mod store;
 pub use entry::Entry;
 pub use hot::Hot;
 pub use key::{Flags, Key, Seed};
-pub use policy::Ttls;
+pub use policy::{Prefetch, Stale, Ttls};
 pub use store::{Kind, Store};

@@ -18,6 +18,15 @@
 //! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::flight` for
 //! one second, doubling up to the zone's `failureTtl` while they go on, never over five minutes. They stand beside
 //! the cache, not in it: no failure replaces an answer that may still be given out (RFC 8767 §4).
+//!
+//! **Stale answers** (RFC 8767). What has expired stays for `maxAge` more. It is given out when the upstream fails, or has
+//! not answered after `clientWait`, with `answerTtl` as its TTL and Extended DNS Error 3, 19 for NXDOMAIN (RFC 8914 §4.4,
+//! §4.20); at once until `recheck` after a failure (§5: the client response, failure recheck and maximum stale timers). Any
+//! valid reply ends that, NXDOMAIN and one that may not be kept included: what it replaces is never given out again.
+//! Where `preferPositive` is set, NXDOMAIN and NODATA do not replace an answer with data that may be given out.
+//!
+//! **Prefetch.** An answer that is asked for in the last part of its life is renewed then, so that a name asked often is
+//! never a miss. See [`super::entry::Refresh`] for when, `resolve` for how many at once.
 
 use crate::wire::question::rtype;
 use crate::wire::record;
@@ -36,6 +45,30 @@ pub struct Ttls {
     pub negative: (u32, u32),
     /// How long failures are remembered at most.
     pub failure: Duration,
+}
+
+/// How answers are given out after their lifetime while no newer ones can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// For how long after it.
+    pub max_age: Duration,
+    /// The TTL that they show, in seconds.
+    pub answer_ttl: u32,
+    /// How long a client waits for a newer one first.
+    pub client_wait: Duration,
+    /// How long after a failure the upstream is asked again.
+    pub recheck: Duration,
+    /// Does a negative reply count as a failure while there is a positive answer?
+    pub prefer_positive: bool,
+}
+
+/// Which answers are renewed before they expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Those with so many hits in the last part of their life.
+    pub min_hits: u8,
+    /// How long that part is, in percent; at most 50.
+    pub remaining: u8,
 }
 
 /// Decides for how many seconds `reply` may be kept, 0 for not at all, and clamps the TTLs in it.

@@ -15,6 +15,7 @@ use crate::wire::question;
 use moka::notification::RemovalCause;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What moka and the allocator take per entry beside the entry itself, in octets (measured at 100,000 entries).
 pub const OVERHEAD: usize = 272;
@@ -144,7 +145,17 @@ impl Store {
         Kind::ALL.iter().find_map(|&kind| self.part(kind).map.get(key).filter(|entry| entry.is_fresh(now)))
     }
 
-    /// Might [`Store::get`] find something? Does not count as a read, and so costs less.
+    /// The answer to `key`, expired or not.
+    pub fn find(&self, key: &Key<'_>) -> Option<Entry> {
+        Kind::ALL.iter().find_map(|&kind| self.part(kind).map.get(key))
+    }
+
+    /// Forgets the answer to `key`.
+    pub fn remove(&self, key: &Key<'_>) {
+        Kind::ALL.iter().for_each(|&kind| self.part(kind).map.invalidate(key));
+    }
+
+    /// Might [`Store::find`] find something? Does not count as a read, and so costs less.
     #[inline]
     pub fn contains(&self, key: &Key<'_>) -> bool {
         Kind::ALL.iter().any(|&kind| self.part(kind).map.contains_key(key))
@@ -179,11 +190,11 @@ impl Store {
         Kind::ALL.into_iter().flat_map(|kind| self.part(kind).map.iter().map(|(_, entry)| entry))
     }
 
-    /// Gives back the memory of what may not be given out any more; returns how many entries that was. Looks at every
+    /// Gives back the memory of what expired `max_age` ago or earlier; returns how many entries that was. Looks at every
     /// entry, some 100 ns each: not for a thread that serves.
-    pub fn purge(&self, now: Moment) -> usize {
+    pub fn purge(&self, now: Moment, max_age: Duration) -> usize {
         // An answer that is renewed this very moment may go with its predecessor: one more miss, no harm.
-        Kind::ALL.iter().map(|&kind| self.part(kind).remove(|entry| !entry.is_fresh(now))).sum()
+        Kind::ALL.iter().map(|&kind| self.part(kind).remove(|entry| !entry.is_servable(now, max_age))).sum()
     }
 
     /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.

@@ -1,5 +1,6 @@
 //! `ADDR[:PORT]` as typed on a command line: IPv4 or IPv6, port 53 where none is given.
 
+use crate::config::Target;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -25,6 +26,14 @@ pub fn parse(text: &str) -> Result<SocketAddr, String> {
     Err("expected an IP address with an optional port, as 10.96.0.10, 10.96.0.10:53 or [fd00::a]:53".to_owned())
 }
 
+/// Reads what [`parse`] does, or `tls://ADDR[:PORT]#NAME`, and returns it as the configuration writes it.
+pub fn parse_upstream(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return text.parse().map(|target: Target| target.to_string());
+    }
+    parse(text).map(|address| address.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,15 +48,21 @@ mod tests {
             ("[2001:db8::1]:5300", "[2001:db8::1]:5300"),
         ] {
             assert_eq!(parse(typed), Ok(read.parse().unwrap()), "{typed}");
+            assert_eq!(parse_upstream(typed), Ok(read.to_owned()), "{typed}");
         }
+        let secure = parse_upstream("TLS://10.1.0.54#DNS.Corp.Example.");
+        assert_eq!(secure, Ok("tls://10.1.0.54:853#dns.corp.example".to_owned()));
     }
 
     #[test]
     fn everything_else_is_refused() {
+        for typed in ["tls://10.1.0.54", "quic://10.1.0.54#dns.corp.example", "kube-dns", "/etc/resolv.conf"] {
+            assert!(parse_upstream(typed).is_err(), "{typed}");
+        }
         for typed in
             ["", "dns.example", "192.0.2.1:", "192.0.2.1:0", "192.0.2.1:65536", "[192.0.2.1]", "[::1", "::1]:53"]
         {
-            assert!(parse(typed).is_err(), "{typed}");
+            assert!(parse(typed).is_err() && parse_upstream(typed).is_err(), "{typed}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::output::{self, Format, Style};
 use super::{Error, Outcome};
-use crate::config;
+use crate::{app, config};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,14 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
 
 fn check(path: Option<&Path>) -> Report {
     match config::load(path, &config::Overrides::default()) {
-        Ok(loaded) => Report { problems: Vec::new(), warnings: loaded.warnings.0 },
+        Ok(loaded) => {
+            let environment = |error: app::Error| {
+                let (source, message) = ("environment".to_owned(), error.to_string());
+                config::Problem { source, at: None, key: String::new(), message }
+            };
+            let problems = app::check_environment(&loaded.config).map_err(environment).err().into_iter().collect();
+            Report { problems, warnings: loaded.warnings.0 }
+        }
         Err(problems) => Report { problems: problems.0, warnings: Vec::new() },
     }
 }

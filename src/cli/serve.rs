@@ -20,9 +20,10 @@ pub struct Args {
     /// Serve here instead of where the file says; may be repeated. The address must exist; port 53 unless given.
     #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
     pub listen: Vec<SocketAddr>,
-    /// Forward everything here, over TCP, instead of by the file's zones; may be repeated.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
-    pub upstream: Vec<SocketAddr>,
+    /// Forward everything here, over TCP, instead of by the file's zones; may be repeated. Encrypted, for servers whose
+    /// certificate the system trusts: `tls://ADDR[:PORT]#NAME`.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse_upstream)]
+    pub upstream: Vec<String>,
     /// Take so many descriptors from the guardian that started this process, instead of binding sockets.
     #[arg(long, value_name = "N", hide = true)]
     pub supervised: Option<usize>,
@@ -33,8 +34,8 @@ pub struct Args {
 
 /// Runs the daemon; returns when it has been stopped.
 pub fn run(args: Args) -> Result<Outcome, Error> {
-    let text = |addresses: Vec<SocketAddr>| addresses.iter().map(SocketAddr::to_string).collect();
-    let overrides = config::Overrides { listen: text(args.listen), upstream: text(args.upstream) };
+    let listen = args.listen.iter().map(SocketAddr::to_string).collect();
+    let overrides = config::Overrides { listen, upstream: args.upstream };
     if let Some(count) = args.supervised {
         let since = args.saved_since.map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
         app::supervised::run(count, since, args.config, overrides)?;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -174,6 +175,14 @@ impl Form for Target {
             Ok(Name(name)) if name != "." => Ok(Target::Name { host: name, port }),
             _ => no("write an address, a name, a path or kube-dns"),
         }
+    }
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Target, String> {
+        Target::read(text)
     }
 }
 

@@ -218,11 +218,13 @@ impl Check<'_> {
 
     fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
         let path = PathBuf::from(given.ca.as_ref()?);
+        // Servers that were left out because they are wrong may have been the ones it is for.
+        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
         let key = format!("{key}.ca");
-        if !path.is_absolute() {
-            self.problem(&key, "must be the absolute path of a file");
+        if !path.is_absolute() || path.file_name().is_none() {
+            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
         }
-        if to.iter().all(|target| !matches!(target, Target::Secure(_))) {
+        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
             self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
         }
         Some(path)

@@ -99,10 +99,8 @@ pub const TIMEOUT: Limit<Duration> = limit(Duration::from_secs(2), Duration::fro
 pub const MAX_CONNECTIONS: Limit<u64> = limit(32, 1, 1024);
 /// The port asked where `forward.to` names none.
 pub const UPSTREAM_PORT: u16 = 53;
-/// The same for `tls://` and `quic://` (RFC 7858, section 3.1; RFC 9250, section 4.1.1).
+/// The same for `tls://` (RFC 7858, section 3.1).
 pub const TLS_PORT: u16 = 853;
-/// The same for `https://` (RFC 8484).
-pub const HTTPS_PORT: u16 = 443;
 /// How long one question may take with all its attempts: below the 5 s after which stub resolvers ask again.
 pub const PATIENCE: Duration = Duration::from_millis(4500);
 

@@ -21,7 +21,7 @@ pub struct Overrides {
     /// `--listen ADDR[:PORT]`: replaces the listen addresses and the port, which is 53 unless given, and leaves the node's
     /// network alone.
     pub listen: Vec<String>,
-    /// `--upstream ADDR[:PORT]`: replaces the zones by one, `.`, forwarded there over TCP.
+    /// `--upstream ADDR[:PORT]` or `tls://ADDR[:PORT]#NAME`: replaces the zones by one, `.`, forwarded there over TCP.
     pub upstream: Vec<String>,
 }
 

@@ -25,7 +25,7 @@ pub fn name_servers(text: &str, own: &[SocketAddr]) -> NameServers {
         let server = parse_resolv_conf(line).ok().and_then(|(config, _)| Some(config.name_servers().first()?.ip));
         let why = match server.map(|ip| SocketAddr::new(ip, limits::UPSTREAM_PORT)) {
             None => "not an IP address",
-            Some(server) if own.contains(&server) => "nodens itself listens there",
+            Some(server) if is_among(server, own) => "nodens itself listens there",
             Some(server) if server.ip().is_unspecified() => "a wildcard address",
             Some(SocketAddr::V6(server)) if server.ip().is_unicast_link_local() => {
                 "link-local: its interface is not known"
@@ -45,6 +45,12 @@ pub fn name_servers(text: &str, own: &[SocketAddr]) -> NameServers {
     found
 }
 
+/// Whether `server` is one of `own`, however it is written: `::ffff:10.0.0.1` is 10.0.0.1.
+pub fn is_among(server: SocketAddr, own: &[SocketAddr]) -> bool {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    own.iter().any(|&own| plain(own) == plain(server))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,7 +58,8 @@ mod tests {
     #[test]
     fn name_servers_come_from_the_good_lines_of_a_resolv_conf() {
         let text = "# made by hand\nsearch .. bad!\nnameserver 10.0.0.1\nnameserver nonsense\n nameserver  fd00::1 # v6\n\
-                    nameserver 169.254.20.10\nnameserver 10.0.0.1\noptions ndots:zz\nnameserver 0.0.0.0\nnameserver\nnameserver fe80::1\n";
+                    nameserver 169.254.20.10\nnameserver 10.0.0.1\noptions ndots:zz\nnameserver 0.0.0.0\nnameserver\nnameserver fe80::1\n\
+                    nameserver ::ffff:169.254.20.10\nnameserver ::\n";
         let own: Vec<SocketAddr> = vec!["169.254.20.10:53".parse().unwrap()];
         let found = name_servers(text, &own);
         let expected: Vec<SocketAddr> = vec!["10.0.0.1:53".parse().unwrap(), "[fd00::1]:53".parse().unwrap()];
@@ -63,6 +70,8 @@ mod tests {
             "line 9: nameserver 0.0.0.0: a wildcard address",
             "line 10: nameserver: not an IP address",
             "line 11: nameserver fe80::1: link-local: its interface is not known",
+            "line 12: nameserver ::ffff:169.254.20.10: nodens itself listens there",
+            "line 13: nameserver ::: a wildcard address",
         ];
         assert_eq!(found.skipped, skipped);
         assert_eq!(name_servers("", &own), NameServers::default());

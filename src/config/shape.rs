@@ -65,11 +65,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The JSON of `node` as `schema` wants it; nothing if it is null or wrong.
     fn value(&mut self, node: &Node, schema: &Json, key: &str) -> Option<Json> {
-        if schema.get("properties").is_some() {
-            return Some(Json::Object(self.object(node, schema, key)));
-        }
-        if matches!(node.value, Value::Null) {
+        let keyed = schema.get("properties").is_some();
+        // Nothing behind a key is the same as no key; an entry of a list is there, whatever it says.
+        if matches!(node.value, Value::Null) && !(keyed && key.ends_with(']')) {
             return None;
+        }
+        if keyed {
+            return Some(Json::Object(self.object(node, schema, key)));
         }
         if let Some(items) = schema.get("items") {
             return self.list(node, items, key).map(Json::Array);
@@ -95,7 +97,6 @@ impl Walk<'_> {
         let properties = schema.get("properties").and_then(Json::as_object);
         let entries: &[Entry] = match &node.value {
             Value::Map(entries) => entries,
-            Value::Null if !key.ends_with(']') => &[],
             _ => {
                 self.report(key, "expected keys and values");
                 return out;

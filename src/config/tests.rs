@@ -91,6 +91,9 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("cache: {maxBytes: [1]}", "f:1:9: cache.maxBytes: expected a single value"),
         ("zones:\n- forward: {to: [1.1.1.1]}", r#"f:2:3: zones[0]: "match" is missing"#),
         ("zones:\n- match: [.]\n  forward: {policy: random}", r#"f:3:3: zones[0].forward: "to" is missing"#),
+        ("zones:\n- match: [.]\n  forward: {ca: /a}", r#"f:3:3: zones[0].forward: "to" is missing"#),
+        ("zones:\n- match: [.]\n  forward: ~", r#"f:2:3: zones[0]: "forward" is missing"#),
+        ("cache: {persist: {interval: 5s}}", r#"f:1:9: cache.persist: "path" is missing"#),
         // Values.
         ("listen: {port: 70000}", "f:1:16: listen.port: 70000 is out of range: must be between 1 and 65535"),
         ("listen: {port: dns}", r#"f:1:16: listen.port: "dns" is not a whole number; it must be between 1 and 65535"#),
@@ -107,6 +110,88 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             r#"f:1:21: cache.failureTtl: "1w" is not a duration; write a number with ms, s, m, h or d, such as 30s"#,
         ),
         ("cache: {failureTtl: 6m}", "f:1:21: cache.failureTtl: 6m is out of range: must be between 1s and 5m"),
+        (
+            "cache: {serveStale: {enabled: maybe}}",
+            r#"f:1:31: cache.serveStale.enabled: "maybe" is neither true nor false"#,
+        ),
+        (
+            "cache: {serveStale: {maxAge: 0s}}",
+            "f:1:30: cache.serveStale.maxAge: 0s is out of range: must be between 1s and 7d",
+        ),
+        (
+            "cache: {serveStale: {answerTtl: 2h}}",
+            "f:1:33: cache.serveStale.answerTtl: 2h is out of range: must be between 0s and 1h",
+        ),
+        (
+            "cache: {serveStale: {clientWait: 5s}}",
+            "f:1:34: cache.serveStale.clientWait: 5s is out of range: must be between 0s and 4500ms",
+        ),
+        (
+            "cache: {serveStale: {recheck: 10m}}",
+            "f:1:31: cache.serveStale.recheck: 10m is out of range: must be between 1s and 5m",
+        ),
+        (
+            "cache: {serveStale: {preferPositiv: true}}",
+            r#"f:1:22: cache.serveStale.preferPositiv: unknown key; did you mean "preferPositive"?"#,
+        ),
+        ("cache: {serveStale: true}", "f:1:21: cache.serveStale: expected keys and values"),
+        (
+            "cache: {prefetch: {minHits: 0}}",
+            "f:1:29: cache.prefetch.minHits: 0 is out of range: must be between 1 and 255",
+        ),
+        (
+            "cache: {prefetch: {minHits: 256}}",
+            "f:1:29: cache.prefetch.minHits: 256 is out of range: must be between 1 and 255",
+        ),
+        (
+            "cache: {prefetch: {remaining: 0%}}",
+            "f:1:31: cache.prefetch.remaining: 0% is out of range: must be between 1% and 50%",
+        ),
+        (
+            "cache: {prefetch: {remaining: 300%}}",
+            "f:1:31: cache.prefetch.remaining: 300% is out of range: must be between 1% and 50%",
+        ),
+        (
+            "cache: {prefetch: {remaining: 10}}",
+            r#"f:1:31: cache.prefetch.remaining: "10" is not a percentage, such as 10%"#,
+        ),
+        (
+            "cache: {persist: {path: cache.bin}}",
+            "f:1:25: cache.persist.path: must be the absolute path of a file, such as /var/lib/nodens/cache.bin",
+        ),
+        (
+            "cache: {persist: {path: /var/lib/nodens/}}",
+            "f:1:25: cache.persist.path: must be the absolute path of a file, such as /var/lib/nodens/cache.bin",
+        ),
+        (
+            "cache: {persist: {path: /c, interval: 0s}}",
+            "f:1:39: cache.persist.interval: 0s is out of range: must be between 1s and 1d",
+        ),
+        (
+            &format!("{zones}\n  cache: {{serveStale: {{maxAge: 8d}}}}"),
+            "f:6:32: zones[0].cache.serveStale.maxAge: 8d is out of range: must be between 1s and 7d",
+        ),
+        (
+            &format!("{zones}\n  cache: {{prefetch: {{remaining: 51%}}}}"),
+            "f:6:33: zones[0].cache.prefetch.remaining: 51% is out of range: must be between 1% and 50%",
+        ),
+        (
+            &format!("{zones}\n  cache: {{persist: {{path: /c}}}}"),
+            "f:6:11: zones[0].cache.persist: unknown key; choose from: failureTtl, negative, positive, prefetch, serveStale",
+        ),
+        (
+            &format!("{zones}ca: /etc/nodens/ca.crt"),
+            "f:5:9: zones[0].forward.ca: has no effect: no server of this zone is spoken to under encryption (tls://)",
+        ),
+        (
+            "zones: [{match: [.], forward: {to: ['tls://10.1.0.54#a.example'], ca: ca.crt}}]",
+            "f:1:71: zones[0].forward.ca: must be the absolute path of a file, such as /etc/nodens/ca.crt",
+        ),
+        // One mistake is one complaint: the server that the file is for may be the one that is wrong.
+        (
+            "zones: [{match: [.], forward: {to: [1.1.1.1, 'tls://10.1.0.54'], ca: /ca.crt}}]",
+            r#"f:1:46: zones[0].forward.to[1]: "tls://10.1.0.54" is not an upstream: write whom its certificate must be for, as in tls://10.1.0.54#dns.corp.example"#,
+        ),
         (
             "log: {level: verbose}",
             r#"f:1:14: log.level: "verbose" is not valid; choose from: error, warn, info, debug"#,
@@ -176,6 +261,10 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "f:3:27: zones[0].forward.to[1]: 1.1.1.1:53 is listed twice",
         ),
         (
+            "zones:\n- match: [.]\n  forward: {to: ['tls://10.0.0.1#a.example', 'TLS://10.0.0.1:853#A.example.']}",
+            "f:3:46: zones[0].forward.to[1]: tls://10.0.0.1:853#a.example is listed twice",
+        ),
+        (
             "listen: {addresses: [0.0.0.0]}",
             "f:1:22: listen.addresses[0]: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
         ),
@@ -204,6 +293,10 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         (
             "zones:\n- match: [.]\n  forward: {to: ['::ffff:169.254.20.10']}",
             "f:3:18: zones[0].forward.to[0]: [::ffff:169.254.20.10]:53 is where nodens itself listens: queries would go round in circles",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: ['tls://169.254.20.10:53#a.example']}",
+            "f:3:18: zones[0].forward.to[0]: 169.254.20.10:53 is where nodens itself listens: queries would go round in circles",
         ),
         (
             "limits: {inFlight: 10, inFlightPerClient: 20}",
@@ -245,10 +338,22 @@ fn domain_names_and_upstreams_that_cannot_be_are_refused() {
         assert!(found.len() == 1 && found[0].contains(why), "{name}: {found:?}");
     }
     let upstreams = [
-        ("tls://1.1.1.1", "tls:// upstreams are not supported yet"),
-        ("https://dns.example/dns-query", "https:// upstreams are not supported yet"),
-        ("quic://1.1.1.1", "quic:// upstreams are not supported yet"),
+        ("tls://1.1.1.1", "write whom its certificate must be for, as in tls://10.1.0.54#dns.corp.example"),
+        ("tls://dns.example#dns.example", "before the # stands an IP address, or one with a port"),
+        ("tls://#dns.example", "before the # stands an IP address"),
+        ("tls://1.1.1.1:0#dns.example", "before the # stands an IP address"),
+        ("tls://1.1.1.1:65536#dns.example", "before the # stands an IP address"),
+        ("tls://0.0.0.0#dns.example", "before the # stands an IP address"),
+        ("tls://fd00::1:853#", "behind the # stands the domain name that its certificate is for"),
+        ("tls://1.1.1.1#.", "behind the # stands the domain name"),
+        ("tls://1.1.1.1#1.1.1.1", "behind the # stands the domain name"),
+        ("tls://1.1.1.1#dns.example#x", "behind the # stands the domain name"),
+        ("tls://1.1.1.1#*.example", "behind the # stands the domain name"),
+        ("https://dns.example/dns-query", "write tls://ADDRESS#NAME, or an address, a name, a path or kube-dns"),
+        ("quic://1.1.1.1", "write tls://ADDRESS#NAME"),
         ("dns://1.1.1.1", "without a scheme"),
+        ("://1.1.1.1", "without a scheme"),
+        ("1.1.1.1#dns.example", "write an address, a name, a path or kube-dns"),
         ("1.2.3", "it looks like an IP address, but is none"),
         ("1.2.3.4:99999", "the port must be between 1 and 65535"),
         ("dns.example:0", "the port must be between 1 and 65535"),
@@ -265,13 +370,13 @@ fn domain_names_and_upstreams_that_cannot_be_are_refused() {
 
 #[test]
 fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
-    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {enabled: true}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
+    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {remaining: 60%}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
     let keys: Vec<String> = complaints(text).iter().filter_map(|p| Some(p.split(": ").nth(1)?.to_owned())).collect();
     let expected = [
         "listn",
         "cache.positive",
         "cache.failureTtl",
-        "cache.prefetch",
+        "cache.prefetch.remaining",
         "zones[0]",
         "zones[1].forward.to[0]",
         "zones[1].forward.policy",
@@ -285,10 +390,6 @@ fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
 fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let expected = [
         "f:5:3: listen.tls: not supported yet; leave it out",
-        "f:15:3: cache.serveStale: not supported yet; leave it out or write \"enabled: false\"",
-        "f:16:3: cache.prefetch: not supported yet; leave it out or write \"enabled: false\"",
-        "f:17:3: cache.persist: not supported yet; leave it out or write \"enabled: false\"",
-        "f:23:32: zones[1].forward.to[1]: tls:// upstreams are not supported yet",
         "f:26:5: zones[2].hosts: not supported yet; leave it out",
         "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
         "f:29:38: metrics.corednsNames: not supported yet; leave it out or write \"false\"",
@@ -297,19 +398,25 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     ];
     assert_eq!(complaints(CONTRACT), expected);
     // The refused lines out, the rest is a configuration.
-    let refused = [5, 15, 16, 17, 26, 31];
+    let refused = [5, 26, 31];
     let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
     let rest = lines.collect::<Vec<_>>().join("\n");
     let rest =
         rest.replace(", searchShield: true", "").replace(", corednsNames: true", "").replace(", slow: 500ms", "");
-    let config = good(&rest.replace(", \"tls://10.1.0.54#dns.corp.example\"", ""));
+    let config = good(&rest);
     assert_eq!(config.zones.len(), 3);
+    // What it writes out are the defaults, but for the one that has none.
+    let persist = Persist { path: "/var/lib/nodens/cache.bin".into(), interval: Duration::from_secs(60) };
+    assert_eq!(config.cache, Cache { persist: Some(persist), ..Config::default().cache });
+    for (zone, default) in config.zones.iter().zip(Config::default().zones.iter().cycle()) {
+        assert_eq!((zone.serve_stale, zone.prefetch), (default.serve_stale, default.prefetch));
+    }
 }
 
 #[test]
-fn later_keys_that_ask_for_nothing_are_accepted() {
+fn keys_that_ask_for_nothing_are_accepted() {
     let off = "
-cache: { serveStale: { enabled: false }, prefetch: { enabled: False }, persist: ~ }
+cache: { serveStale: ~, prefetch: , persist: ~ }
 kubernetes: { searchShield: false }
 metrics: { corednsNames: false }
 log: { queries: { sample: 0 } }
@@ -345,6 +452,19 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
     assert_eq!(config.zones[1].forward.to, [Target::ResolvConf("/etc/resolv.conf".into())]);
     assert_eq!(config.zones[1].forward.protocol, Protocol::Tcp);
     assert_eq!(config.zones[1].ttls.positive_max, Duration::from_secs(30));
+    for zone in &config.zones {
+        let stale = ServeStale {
+            max_age: Duration::from_secs(3600),
+            answer_ttl: Duration::from_secs(30),
+            client_wait: Duration::from_millis(1800),
+            recheck: Duration::from_secs(30),
+            prefer_positive: false,
+        };
+        assert_eq!(zone.serve_stale, Some(stale));
+        assert_eq!(zone.prefetch, Some(Prefetch { min_hits: 2, remaining: 10 }));
+        assert_eq!(zone.forward.ca, None);
+    }
+    assert_eq!(config.cache.persist, None);
     assert_eq!(config.health, Some("169.254.20.10:8080".parse().unwrap()));
     assert_eq!(config.metrics, ["0.0.0.0:9253".parse::<SocketAddr>().unwrap()]);
 }
@@ -418,6 +538,88 @@ log: { format: text, level: debug }
 }
 
 #[test]
+fn what_a_zone_says_of_stale_answers_and_prefetch_stands_over_what_all_say_key_by_key() {
+    let zones = |cache: &[&str]| {
+        let zone =
+            |(i, cache): (usize, &&str)| format!("- {{match: [z{i}], forward: {{to: [1.1.1.1]}}, cache: {cache}}}\n");
+        cache.iter().enumerate().map(zone).collect::<String>()
+    };
+    let text = format!(
+        "cache:\n  serveStale: {{maxAge: 2h, answerTtl: 0s, recheck: 1s}}\n  prefetch: {{minHits: 255, remaining: 1%}}\nzones:\n{}",
+        zones(&[
+            "{}",
+            "{serveStale: {enabled: false}}",
+            "{prefetch: {enabled: false}}",
+            "{serveStale: {maxAge: 7d, clientWait: 0, preferPositive: true}, prefetch: {remaining: 50%}}",
+        ])
+    );
+    let found: Vec<_> = good(&text).zones.iter().map(|zone| (zone.serve_stale, zone.prefetch)).collect();
+    let stale = ServeStale {
+        max_age: Duration::from_secs(7200),
+        answer_ttl: Duration::ZERO,
+        client_wait: Duration::from_millis(1800),
+        recheck: Duration::from_secs(1),
+        prefer_positive: false,
+    };
+    let prefetch = Prefetch { min_hits: 255, remaining: 1 };
+    let last = ServeStale {
+        max_age: Duration::from_secs(7 * 86_400),
+        client_wait: Duration::ZERO,
+        prefer_positive: true,
+        ..stale
+    };
+    let expected = [
+        (Some(stale), Some(prefetch)),
+        (None, Some(prefetch)),
+        (Some(stale), None),
+        (Some(last), Some(Prefetch { remaining: 50, ..prefetch })),
+    ];
+    assert_eq!(found, expected);
+    // Off for all, and on again for one, with what all say but for that.
+    let text = format!(
+        "cache: {{serveStale: {{enabled: false, maxAge: 2h}}, prefetch: {{enabled: false}}}}\nzones:\n{}",
+        zones(&["{}", "{serveStale: {enabled: true, recheck: 5m}, prefetch: {enabled: true, minHits: 1}}"])
+    );
+    let config = good(&text);
+    assert_eq!((config.zones[0].serve_stale, config.zones[0].prefetch), (None, None));
+    let stale = config.zones[1].serve_stale.unwrap();
+    assert_eq!((stale.max_age, stale.recheck), (Duration::from_secs(7200), Duration::from_secs(300)));
+    assert_eq!(config.zones[1].prefetch, Some(Prefetch { min_hits: 1, remaining: 10 }));
+    // The zones of a file without any have what all say.
+    let config = good("cache: {serveStale: {enabled: false}, prefetch: {minHits: 3}}");
+    assert!(config.zones.iter().all(|z| z.serve_stale.is_none() && z.prefetch.unwrap().min_hits == 3));
+}
+
+#[test]
+fn encrypted_servers_are_read_in_every_form_they_are_written_in() {
+    let to = [
+        "tls://10.1.0.54#dns.corp.example",
+        "TLS://10.1.0.54:8853#DNS.Corp.Example.",
+        "tls://fd00::1#a.b",
+        "tls://[fd00::1]:54#a",
+    ];
+    let config = good(&format!(
+        "zones: [{{match: [.], forward: {{to: [{}], ca: /etc/ca.crt}}}}]",
+        to.map(|t| format!("'{t}'")).join(", ")
+    ));
+    let forward = &config.zones[0].forward;
+    let shown: Vec<String> = forward.to.iter().map(Target::to_string).collect();
+    let expected = [
+        "tls://10.1.0.54:853#dns.corp.example",
+        "tls://10.1.0.54:8853#dns.corp.example",
+        "tls://[fd00::1]:853#a.b",
+        "tls://[fd00::1]:54#a",
+    ];
+    assert_eq!(shown, expected);
+    assert_eq!(forward.ca, Some("/etc/ca.crt".into()));
+    // What is shown is read back as the same.
+    assert_eq!(shown.iter().map(|text| text.parse().unwrap()).collect::<Vec<Target>>(), forward.to);
+    // The same address by another name, or in the clear, is another server.
+    let config = good("zones: [{match: [.], forward: {to: [10.0.0.1, 'tls://10.0.0.1#a', 'tls://10.0.0.1#b']}}]");
+    assert_eq!((config.zones[0].forward.to.len(), &config.zones[0].forward.ca), (3, &None));
+}
+
+#[test]
 fn aliases_stand_for_the_value_they_name() {
     let config = good("zones:\n- match: [a.example]\n  forward: &f {to: [10.0.0.1]}\n- match: [.]\n  forward: *f\n");
     assert_eq!(config.zones[0].forward, config.zones[1].forward);
@@ -441,6 +643,10 @@ fn arguments_replace_addresses_and_zones() {
     let servers = [Target::Address("9.9.9.9:53".parse().unwrap()), Target::Address("[::2]:5353".parse().unwrap())];
     assert_eq!(config.zones[0].forward.to, servers);
     assert_eq!(config.zones[0].forward.protocol, Protocol::Tcp);
+    let config =
+        with_args("cache: {prefetch: {minHits: 9}}", &args(&[], &["tls://10.1.0.54#dns.corp.example"])).unwrap();
+    assert_eq!(config.zones[0].forward.to[0].to_string(), "tls://10.1.0.54:853#dns.corp.example");
+    assert_eq!(config.zones[0].prefetch.unwrap().min_hits, 9, "what the file says of the cache holds");
     let config = with_args("", &args(&["127.0.0.1:5300", "[::1]:5300"], &[])).unwrap();
     assert_eq!((config.listen.port, config.zones.len()), (5300, 2));
 }
@@ -460,7 +666,16 @@ fn wrong_arguments_are_problems_of_their_own() {
             &[],
             "--listen 0.0.0.0: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
         ),
-        (&[], &["tls://1.1.1.1"], "--upstream tls://1.1.1.1: tls:// upstreams are not supported yet"),
+        (
+            &[],
+            &["tls://1.1.1.1"],
+            "--upstream tls://1.1.1.1: \"tls://1.1.1.1\" is not an upstream: write whom its certificate must be for, as in tls://10.1.0.54#dns.corp.example",
+        ),
+        (
+            &["127.0.0.1:853"],
+            &["tls://127.0.0.1#dns.corp.example"],
+            "--upstream tls://127.0.0.1#dns.corp.example: 127.0.0.1:853 is where nodens itself listens: queries would go round in circles",
+        ),
         (
             &["127.0.0.1:5300"],
             &["127.0.0.1:5300"],
@@ -583,6 +798,8 @@ fn yaml_like() -> impl Strategy<Value = String> {
             "~",
             "null",
             "10.0.0.1",
+            "tls://",
+            "%",
             "kube-dns",
             "30s",
             "64Mi",
@@ -660,9 +877,16 @@ fn the_schema_describes_every_key() {
     }
     let mut keys = Vec::new();
     walk(&schema(), "", &mut keys);
-    for key in [".listen.allowFrom", ".zones[].forward.maxConnections", ".zones[].cache.negative.maxTtl", ".log.level"]
-    {
+    for key in [
+        ".listen.allowFrom",
+        ".zones[].forward.maxConnections",
+        ".zones[].cache.negative.maxTtl",
+        ".zones[].cache.serveStale.enabled",
+        ".cache.prefetch.remaining",
+        ".log.level",
+    ] {
         assert!(keys.iter().any(|k| k == key), "{key}");
     }
     assert_eq!(schema()["properties"]["zones"]["items"]["required"], serde_json::json!(["match", "forward"]));
+    assert_eq!(schema()["properties"]["cache"]["properties"]["persist"]["required"], serde_json::json!(["path"]));
 }

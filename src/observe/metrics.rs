@@ -30,6 +30,8 @@ labels! {
         InFlight = "in_flight",
         /// Too many lookups under way for this client.
         InFlightPerClient = "in_flight_per_client",
+        /// An answer over UDP that came late, to a client that still waited for many.
+        Late = "late",
         /// The kernel would not take the answer.
         SendBuffer = "send_buffer",
         /// Larger than the transport allows.
@@ -59,6 +61,32 @@ labels! {
     }
 }
 
+labels! {
+    /// Why an answer was given after its lifetime (RFC 8767).
+    StaleReason {
+        /// The look-up failed.
+        Failed = "failed",
+        /// No upstream had answered within the client's wait.
+        Slow = "slow",
+        /// An attempt had failed not long before.
+        Recheck = "recheck",
+        /// All upstreams were known to be down.
+        Down = "down",
+    }
+}
+
+labels! {
+    /// What became of an answer that was to be renewed before it expired.
+    Prefetch {
+        /// There is a newer one.
+        Renewed = "renewed",
+        /// There is none: the upstream failed.
+        Failed = "failed",
+        /// Too many were under way, or the upstream was failing.
+        Skipped = "skipped",
+    }
+}
+
 /// Adds samples at scrape time.
 type Report = dyn Fn(&mut FamilySink) + Send + Sync;
 
@@ -76,6 +104,8 @@ pub struct Metrics {
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
     dropped: [Counter; DropReason::ALL.len()],
+    stale: [Counter; StaleReason::ALL.len()],
+    prefetches: [Counter; Prefetch::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
     cells: Mutex<Vec<Arc<QueryCells>>>,
     reports: Mutex<Reports>,
@@ -102,6 +132,8 @@ impl Metrics {
             in_flight: Gauge::new(),
             http_closed: Counter::new(),
             dropped: Default::default(),
+            stale: Default::default(),
+            prefetches: Default::default(),
             reloads: Default::default(),
             cells: Mutex::default(),
             reports: Mutex::default(),
@@ -131,6 +163,16 @@ impl Metrics {
     #[inline]
     pub fn dropped(&self, reason: DropReason) {
         self.dropped[reason.index()].add(1);
+    }
+
+    /// Counts an answer given after its lifetime.
+    pub fn stale(&self, reason: StaleReason) {
+        self.stale[reason.index()].add(1);
+    }
+
+    /// Counts an answer that was to be renewed.
+    pub fn prefetch(&self, outcome: Prefetch) {
+        self.prefetches[outcome.index()].add(1);
     }
 
     /// Counts a configuration that was read again.
@@ -177,6 +219,16 @@ impl Metrics {
             let n = self.dropped[reason.index()].get();
             let help = "Queries and connections let go without an answer.";
             sink.counter("nodens_dropped_total", help, &[("reason", reason.name())], n);
+        }
+        for &reason in StaleReason::ALL {
+            let n = self.stale[reason.index()].get();
+            let help = "Answers given after their lifetime, by why there was no newer one.";
+            sink.counter("nodens_stale_answers_total", help, &[("reason", reason.name())], n);
+        }
+        for &outcome in Prefetch::ALL {
+            let n = self.prefetches[outcome.index()].get();
+            let help = "Answers to be renewed before they expired, by what became of them.";
+            sink.counter("nodens_prefetches_total", help, &[("outcome", outcome.name())], n);
         }
         for &outcome in Reload::ALL {
             let n = self.reloads[outcome.index()].get();

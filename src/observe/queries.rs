@@ -151,6 +151,11 @@ impl QueryCells {
         QueryCells { proto, family, shared, zones: (0..zones).map(|_| OnceLock::new()).collect() }
     }
 
+    /// The transport all these queries came over.
+    pub fn proto(&self) -> Proto {
+        self.proto
+    }
+
     /// Counts a query of type `qtype` (IANA number) for the zone with this number.
     #[inline]
     pub fn query(&self, zone: u16, qtype: u16) {

@@ -1,5 +1,6 @@
 //! Failures, remembered for a moment (RFC 9520 §3.2): one second at first, twice as long each time the question fails
-//! again, never longer than the zone allows, nor than five minutes.
+//! again, never longer than the zone allows, nor than five minutes. Beside it stands when a question for which an old
+//! answer is held is asked again (RFC 8767 §5, the failure recheck timer).
 //!
 //! Bounded in number; what is pushed out or forgotten is asked again, no more.
 
@@ -31,6 +32,16 @@ struct Remembered {
     failure: Failure,
     lasts: Duration,
     until: Moment,
+    recheck: Moment,
+}
+
+/// What becomes of a question with an old answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Recheck {
+    /// It has just failed, for this reason: it is not asked.
+    Later(Arc<str>),
+    /// It failed a while ago: it is asked again, and nobody waits for that.
+    Now(Arc<str>),
 }
 
 /// The memory, by question and flags.
@@ -63,8 +74,23 @@ impl Failures {
         self.map.get(key).filter(|r| now < r.until).map(|r| r.failure)
     }
 
-    /// Notes that `key` failed at `now`; `most` is the zone's bound.
-    pub(super) fn add(&self, key: &[u8], failure: Failure, most: Duration, now: Moment) {
+    /// What becomes of `key`, for which an old answer is held, at `now`; `window` is the zone's recheck timer. `None` when
+    /// nothing is known that speaks against asking and waiting.
+    pub(super) fn recheck(&self, key: &[u8], window: Duration, now: Moment) -> Option<Recheck> {
+        if self.quiet(now) {
+            return None;
+        }
+        let last = self.map.get(key)?;
+        match now {
+            _ if now < last.recheck => Some(Recheck::Later(last.failure.text)),
+            _ if now < last.recheck + window => Some(Recheck::Now(last.failure.text)),
+            _ => None,
+        }
+    }
+
+    /// Notes that `key` failed at `now`; `most` is the zone's bound. With an old answer at hand it is asked again after
+    /// `recheck`.
+    pub(super) fn add(&self, key: &[u8], failure: Failure, most: Duration, recheck: Duration, now: Moment) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let most = most.min(LONGEST).max(FIRST);
         let lasts = match self.map.get(key) {
@@ -72,8 +98,9 @@ impl Failures {
             _ => FIRST,
         };
         let until = now + lasts;
-        self.latest.fetch_max((until + most * FORGIVEN_AFTER).0, Relaxed);
-        self.map.insert(key.into(), Remembered { failure, lasts, until });
+        let forgotten = (until + most * FORGIVEN_AFTER).max(now + recheck * 2);
+        self.latest.fetch_max(forgotten.0, Relaxed);
+        self.map.insert(key.into(), Remembered { failure, lasts, until, recheck: now + recheck });
     }
 
     /// Notes that `key` was answered at `now`.
@@ -88,6 +115,22 @@ impl Failures {
 mod tests {
     use super::*;
 
+    const RECHECK: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn e20_with_an_old_answer_a_question_is_asked_once_per_recheck_and_nobody_waits() {
+        let (failures, t0) = (Failures::new(), Moment::from_millis(1000));
+        let at = |seconds| failures.recheck(b"q", RECHECK, t0 + Duration::from_secs(seconds));
+        assert_eq!(at(0), None);
+        failures.add(b"q", failure(2), Duration::from_secs(5), RECHECK, t0);
+        assert_eq!(at(29), Some(Recheck::Later("no".into())));
+        assert_eq!(at(30), Some(Recheck::Now("no".into())));
+        assert_eq!(at(59), Some(Recheck::Now("no".into())));
+        assert_eq!(at(60), None, "so long ago that it says nothing");
+        failures.clear(b"q", t0);
+        assert_eq!(at(1), None);
+    }
+
     fn failure(rcode: u16) -> Failure {
         Failure { rcode, text: "no".into() }
     }
@@ -98,7 +141,7 @@ mod tests {
         let most = Duration::from_secs(5);
         let mut now = Moment::from_millis(1000);
         for lasts in [1, 2, 4, 5, 5] {
-            failures.add(b"q", failure(2), most, now);
+            failures.add(b"q", failure(2), most, RECHECK, now);
             let end = now + Duration::from_secs(lasts);
             assert_eq!(failures.get(b"q", Moment(end.0 - 1)), Some(failure(2)), "{lasts} s");
             assert_eq!(failures.get(b"q", end), None, "{lasts} s");
@@ -112,7 +155,7 @@ mod tests {
         let failures = Failures::new();
         let mut now = Moment::from_millis(0);
         for _ in 0..20 {
-            failures.add(b"q", failure(2), Duration::from_secs(86_400), now);
+            failures.add(b"q", failure(2), Duration::from_secs(86_400), RECHECK, now);
             assert_eq!(failures.get(b"q", now + LONGEST), None);
             now = now + LONGEST;
         }
@@ -123,12 +166,12 @@ mod tests {
         let failures = Failures::new();
         let most = Duration::from_secs(5);
         let t0 = Moment::from_millis(1000);
-        failures.add(b"q", failure(2), most, t0);
+        failures.add(b"q", failure(2), most, RECHECK, t0);
         failures.clear(b"q", t0);
         assert_eq!(failures.get(b"q", t0), None);
-        failures.add(b"q", failure(5), most, t0);
+        failures.add(b"q", failure(5), most, RECHECK, t0);
         let later = t0 + Duration::from_secs(60);
-        failures.add(b"q", failure(5), most, later);
+        failures.add(b"q", failure(5), most, RECHECK, later);
         assert_eq!(failures.get(b"q", later + FIRST), None, "one second again");
     }
 }

@@ -2,62 +2,99 @@
 //!
 //! Misses arrive through a queue, so that those who serve never wait for a lock that a look-up holds. One task sorts
 //! them: join a flight, or answer at once (no zone, a limit, a remembered failure, an answer that came meanwhile), or
-//! start a flight. A flight is a task of its own: no client's going away can end it. The table's key holds the
-//! store's generation, so that a query that came after a flush never joins a flight from before it.
+//! start a flight. A flight is a task of its own ([`super::lookup`]): no client's going away can end it. The table's
+//! key holds the store's generation, so that a query that came after a flush never joins a flight from before it.
 
-use super::failures::{Failure, Failures};
+use super::failures::{Failures, Recheck};
+use super::lookup::Flight;
+use super::loops::Probes;
+use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
-use crate::cache::entry::About;
-use crate::cache::{Entry, Flags, Store, policy};
-use crate::observe::limit::RateLimit;
-use crate::observe::metrics::{DropReason, Metrics};
-use crate::observe::queries::Source;
+use crate::cache::{Entry, Flags, Store};
+use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
+use crate::observe::queries::{Proto, Source};
 use crate::sys::clock::{Clock, Moment};
-use crate::upstream::{Endpoint, Query, Reply, Transport};
-use crate::wire::edns::{OPT_LEN, ede};
-use crate::wire::header::rcode;
+use crate::upstream::{Condition, Endpoint};
+use crate::wire::edns::ede;
 use crate::wire::question::Question;
 use crate::wire::reply;
-use crate::wire::validate::{self, Class};
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Time beyond the deadline that an upstream gets to say that it failed, before it is said for it.
-const GRACE: Duration = Duration::from_millis(250);
-/// Misses sorted before other tasks get their turn.
+/// Tasks sorted before others of the runtime get their turn.
 const BATCH: usize = 64;
+/// An answer over UDP later than this may be one of many that were saved up to be sent at once, to an address that never
+/// asked (CVE-2024-33655).
+const LATE: Duration = Duration::from_millis(1900);
+/// For how many answers a client may wait and still get late ones.
+const FEW: usize = 32;
+/// Of so many queries that may be in flight, one may be a prefetch; but a few always.
+const PREFETCH_SHARE: usize = 100;
+/// Those few.
+const PREFETCHES: usize = 8;
 
-type Waiters = SmallVec<[Miss; 1]>;
+pub(super) type Waiters = SmallVec<[Miss; 1]>;
 type Random = foldhash::quality::RandomState;
 
 /// Who waits, and for what.
 #[derive(Default)]
 struct Book {
-    flights: HashMap<Arc<[u8]>, Waiters, Random>,
+    flights: HashMap<Arc<[u8]>, Waiting, Random>,
     clients: HashMap<IpAddr, usize, Random>,
+}
+
+/// Who waits for one flight.
+#[derive(Default)]
+struct Waiting {
+    misses: Waiters,
+    /// What is given to those who come later, once it is.
+    overdue: Option<Box<Overdue>>,
+}
+
+/// What goes through the queue.
+enum Task {
+    /// Somebody waits for an answer.
+    Miss(Miss),
+    /// An answer is to be renewed.
+    Renew(Entry),
+}
+
+/// What is known of a question before anybody is asked.
+enum Known {
+    /// The answer to it.
+    Answer(Outcome),
+    /// At most an old answer.
+    Old(Option<Held>),
+    /// An old answer that is given at once, while a newer one is looked up.
+    Meanwhile(Overdue, Outcome),
 }
 
 /// Resolves misses. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
-    queue: mpsc::UnboundedSender<Miss>,
+    queue: mpsc::UnboundedSender<Task>,
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Arc<Store>,
+/// What the look-ups share.
+pub(super) struct Inner {
+    pub(super) store: Arc<Store>,
     zones: ArcSwap<Zones>,
     limits: ArcSwap<Limits>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
     book: Mutex<Book>,
-    failures: Failures,
+    pub(super) failures: Failures,
+    probes: Arc<Probes>,
+    /// Prefetches under way.
+    renewing: AtomicUsize,
     upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
 }
 
@@ -72,6 +109,8 @@ impl Resolver {
             clock,
             book: Mutex::default(),
             failures: Failures::new(),
+            probes: Arc::default(),
+            renewing: AtomicUsize::new(0),
             upstreams: RwLock::default(),
         });
         let (queue, arrivals) = mpsc::unbounded_channel();
@@ -96,10 +135,33 @@ impl Resolver {
             self.inner.metrics.dropped(DropReason::InFlight);
             return Err(Box::new(miss));
         }
-        self.queue.send(miss).map_err(|refused| {
-            self.inner.metrics.in_flight.add(-1);
-            Box::new(refused.0)
-        })
+        let Err(refused) = self.queue.send(Task::Miss(miss)) else { return Ok(()) };
+        self.inner.metrics.in_flight.add(-1);
+        let Task::Miss(miss) = refused.0 else { return Ok(()) };
+        Err(Box::new(miss))
+    }
+
+    /// Has `entry` renewed, which is asked for often and about to expire. Any thread may call this, once for an entry; it
+    /// neither waits nor locks.
+    #[cold]
+    pub fn renew(&self, entry: Entry) {
+        // In vain once the runtime has ended.
+        let _ = self.queue.send(Task::Renew(entry));
+    }
+
+    /// How long after its lifetime an answer may be given out.
+    pub fn longest_stale(&self) -> Duration {
+        self.inner.zones.load().longest_stale()
+    }
+
+    /// Look-ups under way, those that nobody waits for included.
+    pub fn flights(&self) -> usize {
+        self.inner.book().flights.len()
+    }
+
+    /// The questions of our own that must not come in.
+    pub fn probes(&self) -> &Arc<Probes> {
+        &self.inner.probes
     }
 
     /// How many queries wait for an answer.
@@ -109,13 +171,16 @@ impl Resolver {
 }
 
 /// Sorts misses as they arrive, until the last [`Resolver`] is gone.
-async fn sort(inner: Arc<Inner>, mut arrivals: mpsc::UnboundedReceiver<Miss>) {
+async fn sort(inner: Arc<Inner>, mut arrivals: mpsc::UnboundedReceiver<Task>) {
     let mut batch = Vec::with_capacity(BATCH);
     while arrivals.recv_many(&mut batch, BATCH).await > 0 {
         let zones = inner.zones.load_full();
         let limits = inner.limits.load_full();
-        for miss in batch.drain(..) {
-            inner.place(miss, &zones, &limits);
+        for task in batch.drain(..) {
+            match task {
+                Task::Miss(miss) => inner.place(miss, &zones, &limits),
+                Task::Renew(entry) => inner.renew(&entry, &zones, &limits),
+            }
         }
         // Answers that are ready go out before more questions come in.
         tokio::task::yield_now().await;
@@ -138,8 +203,12 @@ impl Inner {
             return self.settle(miss, &Outcome::refused(0, now, "no zone is configured for this name"));
         };
         miss.cells.query(zone.label, question.qtype());
+        if self.probes.heard(question.name(), miss.client) {
+            return self
+                .settle(miss, &Outcome::refused(zone.label, now, "forwarding loop: this is nodens' own question"));
+        }
         let generation = self.store.generation();
-        let key = key(&miss, generation);
+        let key = key(&miss.question, miss.flags, miss.recursion_desired, generation);
         let mut book = self.book();
         let waiting = book.clients.entry(miss.client).or_default();
         if *waiting >= limits.in_flight_per_client {
@@ -149,50 +218,171 @@ impl Inner {
                 .settle(miss, &Outcome::refused(zone.label, now, "too many queries of this client are in flight"));
         }
         *waiting += 1;
-        if let Some(waiters) = book.flights.get_mut(&key) {
-            self.metrics.coalesced.add(1);
-            waiters.push(miss);
-            return;
-        }
-        // A flight may have landed since the miss was found to be one; its answer was stored before it left the table.
-        let at_hand = self.at_hand(&miss, &key, zone, now);
-        if let Some(outcome) = at_hand {
+        if let Some(waiting) = book.flights.get_mut(&key) {
+            let Some(outcome) = waiting.overdue.as_ref().and_then(|overdue| overdue.outcome(now)) else {
+                self.metrics.coalesced.add(1);
+                waiting.misses.push(miss);
+                return;
+            };
             release(&mut book, miss.client);
             drop(book);
             return self.settle(miss, &outcome);
         }
-        let (flags, recursion) = (miss.flags, miss.recursion_desired);
-        let message = reply::upstream_query(&miss.question, recursion, flags.checking_disabled(), flags.dnssec_ok());
-        book.flights.insert(Arc::clone(&key), SmallVec::from_iter([miss]));
-        drop(book);
+        // A flight may have landed since the miss was found to be one; its answer was stored before it left the table.
+        let (held, overdue) = match self.known(&miss, &key, zone, now) {
+            Known::Answer(outcome) => {
+                release(&mut book, miss.client);
+                drop(book);
+                return self.settle(miss, &outcome);
+            }
+            Known::Old(held) => (held, None),
+            Known::Meanwhile(overdue, outcome) => (Some(overdue.held.clone()), Some((overdue, outcome))),
+        };
+        let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, false);
+        let inner = Arc::clone(self);
         let flight =
-            Flight { inner: Arc::clone(self), zone: Arc::clone(zone), key, generation, question, flags, recursion };
+            Flight { inner, zone: Arc::clone(zone), key, generation, question, flags, recursion, held, prefetch };
+        match overdue {
+            None => {
+                self.start(book, flight, SmallVec::from_iter([miss]), None, limits);
+            }
+            Some((overdue, outcome)) => {
+                release(&mut book, miss.client);
+                self.start(book, flight, Waiters::new(), Some(Box::new(overdue)), limits);
+                self.settle(miss, &outcome);
+            }
+        }
+    }
+
+    /// Starts a prefetch, unless the answer is being looked up, was, or too much else is.
+    fn renew(self: &Arc<Self>, entry: &Entry, zones: &Zones, limits: &Limits) {
+        let about = entry.about();
+        let Some(question) = Question::read(entry.question()) else { return };
+        let Some(zone) = zones.find(question.name()) else { return };
+        let generation = self.store.generation();
+        let key = key(entry.question(), about.flags, true, generation);
+        let book = self.book();
+        let asked = self.store.key(entry.question(), about.flags);
+        // A worker's own list may hold on to an entry for a while that has been renewed already.
+        let newer = self.store.find(&asked).is_some_and(|held| held.about().stored > about.stored);
+        if newer || book.flights.contains_key(&key) {
+            return;
+        }
+        let most = (limits.in_flight / PREFETCH_SHARE).max(PREFETCHES);
+        if self.renewing.load(Relaxed) >= most || zone.upstream.condition() != Condition::Well {
+            return self.metrics.prefetch(Prefetch::Skipped);
+        }
+        self.renewing.fetch_add(1, Relaxed);
+        let held = zone.stale.map(|rules| Held { entry: entry.clone(), rules });
+        let (inner, zone, flags) = (Arc::clone(self), Arc::clone(zone), about.flags);
+        let (recursion, prefetch) = (true, true);
+        let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, prefetch };
+        self.start(book, flight, Waiters::new(), None, limits);
+    }
+
+    /// Sends a flight off.
+    fn start(
+        &self,
+        mut book: MutexGuard<'_, Book>,
+        flight: Flight,
+        misses: Waiters,
+        overdue: Option<Box<Overdue>>,
+        limits: &Limits,
+    ) {
+        book.flights.insert(Arc::clone(&flight.key), Waiting { misses, overdue });
+        drop(book);
+        let (checking_disabled, dnssec_ok) = (flight.flags.checking_disabled(), flight.flags.dnssec_ok());
+        let question = flight.question.as_bytes();
+        let message = reply::upstream_query(question, flight.recursion, checking_disabled, dnssec_ok);
         tokio::spawn(flight.run(message, limits.patience));
     }
 
-    /// An answer that needs no upstream after all.
-    fn at_hand(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Option<Outcome> {
+    /// What is known without asking anybody.
+    fn known(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Known {
         let asked = self.store.key(&miss.question, miss.flags);
+        let mut held = None;
         if self.store.contains(&asked)
-            && let Some(entry) = self.store.get(&asked, now)
+            && let Some(entry) = self.store.find(&asked)
         {
-            let source = source_of(&entry);
-            return Some(Outcome::of(entry, source, now));
+            if entry.is_fresh(now) {
+                let source = source_of(&entry);
+                return Known::Answer(Outcome::of(entry, source, now));
+            }
+            let rules = zone.stale.filter(|rules| entry.is_servable(now, rules.max_age));
+            held = rules.map(|rules| Held { entry, rules });
         }
-        let failure = self.failures.get(without_generation(key), now)?;
-        let error = Some((ede::CACHED_ERROR, failure.text));
-        Some(Outcome {
-            entry: None,
-            rcode: failure.rcode,
-            error,
-            source: Source::NegativeHit,
-            zone: zone.label,
-            at: now,
-        })
+        let question = without_generation(key);
+        if let Some(held) = held {
+            return self.while_held(held, question, zone, now);
+        }
+        let Some(failure) = self.failures.get(question, now) else { return Known::Old(None) };
+        let error = (ede::CACHED_ERROR, failure.text);
+        Known::Answer(Outcome::failure(failure.rcode, error, Source::NegativeHit, zone.label, now))
     }
 
-    /// Answers a miss that is in no flight, and counts it.
+    /// What is known of a question with an old answer.
+    fn while_held(&self, held: Held, question: &[u8], zone: &Zone, now: Moment) -> Known {
+        let (reason, why, ask): (_, Arc<str>, _) = match self.failures.recheck(question, held.rules.recheck, now) {
+            Some(Recheck::Later(why)) => (StaleReason::Recheck, why, false),
+            Some(Recheck::Now(why)) => (StaleReason::Recheck, why, true),
+            None if zone.upstream.condition() == Condition::Down => {
+                (StaleReason::Down, "no upstream works".into(), true)
+            }
+            None if held.rules.client_wait.is_zero() => (StaleReason::Slow, "being looked up anew".into(), true),
+            None => return Known::Old(Some(held)),
+        };
+        let overdue = Overdue { held, reason, why };
+        match overdue.outcome(now) {
+            Some(outcome) if ask => Known::Meanwhile(overdue, outcome),
+            Some(outcome) => Known::Answer(outcome),
+            None => Known::Old(None),
+        }
+    }
+
+    /// From now on, who asks for what `flight` looks up gets the old answer; so do those who wait already.
+    pub(super) fn overdue(&self, key: &[u8], overdue: Overdue, now: Moment) {
+        let Some(outcome) = overdue.outcome(now) else { return };
+        let mut book = self.book();
+        let Some(waiting) = book.flights.get_mut(key) else { return };
+        waiting.overdue.get_or_insert_with(|| Box::new(overdue));
+        let misses = std::mem::take(&mut waiting.misses);
+        self.answer(book, misses, &outcome);
+    }
+
+    /// Takes a flight from the table and answers its waiters.
+    pub(super) fn land(&self, key: &[u8], outcome: &Outcome, prefetch: Option<Prefetch>) {
+        if let Some(prefetch) = prefetch {
+            self.renewing.fetch_sub(1, Relaxed);
+            self.metrics.prefetch(prefetch);
+        }
+        let mut book = self.book();
+        let waiting = book.flights.remove(key).unwrap_or_default();
+        self.answer(book, waiting.misses, outcome);
+    }
+
+    /// Answers those who waited; late answers over UDP to a client that waits for many are let go.
+    fn answer(&self, mut book: MutexGuard<'_, Book>, misses: Waiters, outcome: &Outcome) {
+        let too_late = |miss: &Miss, waiting: usize| {
+            waiting > FEW && miss.cells.proto() == Proto::Udp && outcome.at.since(miss.arrived) >= LATE
+        };
+        let late = |miss: &Miss| too_late(miss, release(&mut book, miss.client));
+        let late: SmallVec<[bool; 1]> = misses.iter().map(late).collect();
+        drop(book);
+        for (miss, late) in misses.into_iter().zip(late) {
+            if late {
+                self.metrics.in_flight.add(-1);
+                self.metrics.dropped(DropReason::Late);
+            } else {
+                self.settle(miss, outcome);
+            }
+        }
+    }
+
+    /// Answers a miss that is in no flight any more, and counts it.
     fn settle(&self, miss: Miss, outcome: &Outcome) {
+        if let Some(stale) = outcome.stale {
+            self.metrics.stale(stale.reason);
+        }
         miss.cells.response(outcome.zone, outcome.rcode, outcome.source);
         miss.cells.duration(outcome.zone, outcome.source, outcome.at.since(miss.arrived), 1);
         // Before the answer: whoever has it may ask again at once, and must find its place free.
@@ -201,7 +391,7 @@ impl Inner {
     }
 
     /// The number of an upstream in metrics and entries.
-    fn upstream(&self, server: &Endpoint) -> u16 {
+    pub(super) fn upstream(&self, server: &Endpoint) -> u16 {
         if let Some(&label) = self.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(server) {
             return label;
         }
@@ -216,120 +406,26 @@ impl Inner {
     }
 }
 
-/// One client's count goes down; a client that waits for nothing is forgotten.
-fn release(book: &mut Book, client: IpAddr) {
-    if let Some(waiting) = book.clients.get_mut(&client) {
-        *waiting = waiting.saturating_sub(1);
-        if *waiting == 0 {
-            book.clients.remove(&client);
-        }
+/// One client's count goes down; returns what it was. A client that waits for nothing is forgotten.
+fn release(book: &mut Book, client: IpAddr) -> usize {
+    let Some(waiting) = book.clients.get_mut(&client) else { return 0 };
+    let before = *waiting;
+    *waiting = before.saturating_sub(1);
+    if *waiting == 0 {
+        book.clients.remove(&client);
     }
+    before
 }
 
 /// Question, flags, RD, generation: what two misses must share to share a flight.
-fn key(miss: &Miss, generation: u64) -> Arc<[u8]> {
-    let bits = u8::from(miss.flags.dnssec_ok())
-        | u8::from(miss.flags.checking_disabled()) << 1
-        | u8::from(miss.recursion_desired) << 2;
-    [&miss.question[..], &[bits], &generation.to_be_bytes()].concat().into()
+fn key(question: &[u8], flags: Flags, recursion: bool, generation: u64) -> Arc<[u8]> {
+    let bits = u8::from(flags.dnssec_ok()) | u8::from(flags.checking_disabled()) << 1 | u8::from(recursion) << 2;
+    [question, &[bits], &generation.to_be_bytes()].concat().into()
 }
 
 /// A key's part that outlives a flush.
-fn without_generation(key: &[u8]) -> &[u8] {
+pub(super) fn without_generation(key: &[u8]) -> &[u8] {
     key.get(..key.len().saturating_sub(8)).unwrap_or_default()
-}
-
-/// One look-up under way.
-struct Flight {
-    inner: Arc<Inner>,
-    zone: Arc<Zone>,
-    key: Arc<[u8]>,
-    /// The store's, when the flight was started.
-    generation: u64,
-    question: Question,
-    flags: Flags,
-    recursion: bool,
-}
-
-impl Flight {
-    /// Asks, stores, and answers everybody who waits.
-    async fn run(self, message: Vec<u8>, patience: Duration) {
-        let deadline = tokio::time::Instant::now() + patience;
-        let query = Query { message: &message, opt_len: OPT_LEN };
-        let exchange = self.zone.upstream.exchange(query, deadline);
-        let result = tokio::time::timeout_at(deadline + GRACE, exchange).await;
-        let now = self.inner.clock.now();
-        let outcome = match result {
-            Ok(Ok(reply)) => self.judge(reply, now),
-            Ok(Err(error)) => self.failed(error.ede(), &error.to_string(), now),
-            Err(_) => self.failed(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time", now),
-        };
-        if let Some(entry) = &outcome.entry {
-            self.inner.store.insert(entry.clone(), self.generation);
-        }
-        self.land(&outcome);
-    }
-
-    /// Makes of an upstream's reply what clients get and the store keeps.
-    fn judge(&self, reply: Reply, now: Moment) -> Outcome {
-        let Reply { message, server, transport, .. } = reply;
-        let mut reply = match validate::reply(message, &self.question) {
-            Ok(reply) => reply,
-            Err(invalid) => return self.failed(ede::OTHER, &format!("upstream {server}: {invalid}"), now),
-        };
-        if reply.class == Class::Truncated && transport == Transport::Tcp {
-            return self.failed(ede::OTHER, &format!("upstream {server} truncated its reply over TCP"), now);
-        }
-        let lifetime = policy::apply(&mut reply, &self.zone.ttls);
-        let about = About {
-            stored: now,
-            // What was asked without RD may be all that the upstream had at hand: not for others.
-            lifetime: if self.recursion { lifetime } else { 0 },
-            rcode: reply.rcode,
-            negative: matches!(reply.class, Class::NxDomain(_) | Class::NoData(_)),
-            flags: self.flags,
-            zone: self.zone.label,
-            upstream: self.inner.upstream(&server),
-        };
-        let mut outcome = Outcome::of(Entry::new(&reply.message, about), Source::Miss, now);
-        if reply.class == Class::Failure {
-            outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("upstream {server} answered so").into()));
-            self.remember(&outcome, now);
-        } else {
-            self.inner.failures.clear(without_generation(&self.key), now);
-        }
-        outcome
-    }
-
-    /// SERVFAIL, with the reason.
-    fn failed(&self, code: u16, why: &str, now: Moment) -> Outcome {
-        static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
-        if let Some(suppressed) = LINE.allow(now) {
-            tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
-        }
-        let error = Some((code, why.into()));
-        let zone = self.zone.label;
-        let outcome = Outcome { entry: None, rcode: rcode::SERVFAIL, error, source: Source::Miss, zone, at: now };
-        self.remember(&outcome, now);
-        outcome
-    }
-
-    fn remember(&self, outcome: &Outcome, now: Moment) {
-        let text = outcome.error.as_ref().map_or_else(|| "".into(), |(_, text)| Arc::clone(text));
-        let failure = Failure { rcode: outcome.rcode, text };
-        self.inner.failures.add(without_generation(&self.key), failure, self.zone.ttls.failure, now);
-    }
-
-    /// Takes the flight from the table and answers its waiters.
-    fn land(self, outcome: &Outcome) {
-        let mut book = self.inner.book();
-        let waiters = book.flights.remove(&self.key).unwrap_or_default();
-        waiters.iter().for_each(|miss| release(&mut book, miss.client));
-        drop(book);
-        for miss in waiters {
-            self.inner.settle(miss, outcome);
-        }
-    }
 }
 
 #[cfg(test)]

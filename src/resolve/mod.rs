@@ -4,12 +4,26 @@
 //! of a client ([`Limits::patience`]), its [`Waiter`] is answered. Of many misses for one question the first starts a
 //! flight, which belongs to none of them; the others wait on it. A flight that fails answers all its waiters, and the
 //! failure is remembered for a moment (RFC 9520 §3.2), so that a dead upstream is not asked once per client.
+//!
+//! Where an expired answer is held, nobody waits for a failing upstream longer than `clientWait` (RFC 8767 §5; the rules
+//! stand in `cache::policy`): the flight goes on for the cache's sake, and who waits, or comes later, is given the old
+//! answer. So it is at once while a failure of this question is remembered, or when all servers are known to be down.
+//! After `recheck` one flight goes out again; if the last one failed not long before, still nobody waits for it. A
+//! question without an old answer is asked again, for up to two seconds, when its servers refuse and have answered just
+//! before: so it is when the pods of a Service are replaced.
+//!
+//! An answer that is asked for late in its life starts a flight without waiters: a prefetch.
 
 mod failures;
 mod flight;
+mod lookup;
+mod loops;
+mod stale;
 mod zones;
 
 pub use flight::Resolver;
+pub use loops::{Probe, Probes};
+pub use stale::Staleness;
 pub use zones::{Zone, Zones};
 
 use crate::cache::{Entry, Flags};
@@ -77,6 +91,8 @@ pub struct Outcome {
     pub rcode: u16,
     /// An extended error that goes with it: code and text (RFC 8914).
     pub error: Option<(u16, Arc<str>)>,
+    /// Why it is given although it has expired, if it has.
+    pub stale: Option<Staleness>,
     /// How the answer came about.
     pub source: Source,
     /// Label of the zone.
@@ -89,12 +105,17 @@ impl Outcome {
     /// An answer that is as good as its entry.
     fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
         let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        Outcome { entry: Some(entry), rcode, error: None, source, zone, at }
+        Outcome { entry: Some(entry), rcode, error: None, stale: None, source, zone, at }
     }
 
     /// A refusal, with its reason.
     pub fn refused(zone: u16, at: Moment, why: &str) -> Outcome {
         let error = Some((ede::PROHIBITED, why.into()));
-        Outcome { entry: None, rcode: rcode::REFUSED, error, source: Source::Refused, zone, at }
+        Outcome { entry: None, rcode: rcode::REFUSED, error, stale: None, source: Source::Refused, zone, at }
+    }
+
+    /// A failure, with its RCODE and an extended error.
+    fn failure(rcode: u16, error: (u16, Arc<str>), source: Source, zone: u16, at: Moment) -> Outcome {
+        Outcome { entry: None, rcode, error: Some(error), stale: None, source, zone, at }
     }
 }

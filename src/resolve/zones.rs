@@ -1,9 +1,10 @@
 //! Which zone a name belongs to: the longest configured suffix, by whole labels.
 
-use crate::cache::Ttls;
+use crate::cache::{Prefetch, Stale, Ttls};
 use crate::upstream::Exchange;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A zone and how its names are resolved.
 pub struct Zone {
@@ -15,6 +16,10 @@ pub struct Zone {
     pub upstream: Arc<dyn Exchange>,
     /// How long answers are kept.
     pub ttls: Ttls,
+    /// Whether they are given out after that, and how.
+    pub stale: Option<Stale>,
+    /// Whether they are renewed before that, and which.
+    pub prefetch: Option<Prefetch>,
 }
 
 /// All zones; swapped as a whole when the configuration changes.
@@ -39,6 +44,11 @@ impl Zones {
         }
     }
 
+    /// How long after its lifetime an answer of any zone may be given out.
+    pub(super) fn longest_stale(&self) -> Duration {
+        self.iter().filter_map(|zone| zone.stale).map(|stale| stale.max_age).max().unwrap_or_default()
+    }
+
     /// All zones, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {
         self.0.values()
@@ -50,7 +60,6 @@ mod tests {
     use super::*;
     use crate::upstream::{Error, Exchanged, Query};
     use crate::wire::question::to_wire as wire;
-    use std::time::Duration;
     use tokio::time::Instant;
 
     struct Nobody;
@@ -64,8 +73,10 @@ mod tests {
     #[test]
     fn e12_e21_the_longest_label_aligned_suffix_wins() {
         let ttls = Ttls { positive: (0, 30), negative: (0, 5), failure: Duration::from_secs(5) };
-        let zone =
-            |(label, name): (u16, &str)| Zone { name: wire(name).into(), label, upstream: Arc::new(Nobody), ttls };
+        let zone = |(label, name): (u16, &str)| {
+            let (name, upstream) = (wire(name).into(), Arc::new(Nobody));
+            Zone { name, label, upstream, ttls, stale: None, prefetch: None }
+        };
         let zones = Zones::new([(1, "cluster.local"), (2, "stub.cluster.local"), (3, "corp")].map(zone));
         for (name, label) in [
             ("cluster.local", Some(1)),

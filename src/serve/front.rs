@@ -9,7 +9,7 @@ use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
 use crate::wire::query::{self, Gate, Query};
-use crate::wire::reply::{self, Asked, Notes, STREAM_LIMIT};
+use crate::wire::reply::{self, Asked, Notes, STREAM_LIMIT, Ttl};
 use arc_swap::ArcSwap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -82,11 +82,14 @@ impl Front {
     #[inline]
     pub fn write_hit(&self, entry: &Entry, asked: &Asked<'_>, now: Moment, out: &mut [u8]) -> Option<usize> {
         let age = entry.age(now);
+        if entry.wants_refresh(now) {
+            self.resolver.renew(entry.clone());
+        }
         if asked.explain() {
             let text = self.explain(Some(entry), source_of(entry), entry.about().zone, now);
-            return reply::answer(&entry.as_stored(), asked, age, false, &explained(&text), out);
+            return reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &explained(&text), out);
         }
-        reply::answer(&entry.as_stored(), asked, age, false, &Notes::default(), out)
+        reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &Notes::default(), out)
     }
 
     /// Writes the refusal of a question that is never looked up.
@@ -114,7 +117,9 @@ impl Front {
             }
             Some(entry) => {
                 let fresh = outcome.source == Source::Miss;
-                reply::answer(&entry.as_stored(), asked, entry.age(outcome.at), fresh, &notes, out)
+                let aged = || Ttl::Aged(entry.age(outcome.at));
+                let ttl = outcome.stale.map_or_else(aged, |stale| Ttl::Fixed(stale.ttl));
+                reply::answer(&entry.as_stored(), asked, ttl, fresh, &notes, out)
             }
             None => reply::empty(asked, outcome.rcode, &notes, out),
         }
@@ -149,6 +154,9 @@ impl Front {
             let (about, age) = (entry.about(), entry.age(now));
             let upstream = self.metrics.upstreams.name(about.upstream);
             let _ = write!(text, " age={age} ttl={} upstream={upstream}", about.lifetime.saturating_sub(age));
+            if source == Source::Stale {
+                let _ = write!(text, " expired={}", age.saturating_sub(about.lifetime));
+            }
         }
         text
     }

@@ -1,9 +1,10 @@
-//! One try at one server: over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
+//! One try at one server: over TLS when it must be, else over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
 //! chokes on it (RFC 6891 §7), on a new connection when a used one broke (RFC 7766 §6.2.4).
 
 use super::pool::Pool;
 use super::server::{Server, Try};
 use super::{Error, Outcome, Protocol, Query, Reply, Transport, datagram, message};
+use crate::wire::header::rcode;
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 #[derive(Clone, Copy)]
 pub(super) struct Plan<'a> {
     pub(super) query: Query<'a>,
+    /// How it begins. UDP may lead to TCP.
+    pub(super) transport: Transport,
     /// Not on a connection that has been used: this server has let the query down before.
     pub(super) fresh: bool,
     /// When the caller drops the try.
@@ -33,7 +36,12 @@ pub(super) async fn run(server: Arc<Server>, plan: Plan<'_>, now: Instant) -> Re
 }
 
 async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {
-    if server.options.protocol != Protocol::Tcp {
+    if plan.transport == Transport::Tls {
+        let attempt = Try::begin(server, Transport::Tls, plan.expires);
+        let result = over_connection(server, plan, edns).await;
+        return conclude(server, attempt, Transport::Tls, result);
+    }
+    if plan.transport == Transport::Udp {
         let attempt = Try::begin(server, Transport::Udp, plan.expires);
         let result = datagram::exchange(server, plan.query, edns).await;
         let reply = conclude(server, attempt, Transport::Udp, result)?;
@@ -42,14 +50,14 @@ async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, 
         }
     }
     let attempt = Try::begin(server, Transport::Tcp, plan.expires);
-    if !server.pool.is_saturated(server.options.max_connections) {
-        let result = over_tcp(server, plan, edns).await;
+    if !server.pool.is_saturated(server) {
+        let result = over_connection(server, plan, edns).await;
         return conclude(server, attempt, Transport::Tcp, result);
     }
     // Every connection is full, perhaps of queries that a server answering in order will not answer for long: nobody
     // else's query shall wait behind them. It goes out over UDP while it waits, and the first whole reply counts.
     let (result, transport) = tokio::select! {
-        result = over_tcp(server, plan, edns) => (result, Transport::Tcp),
+        result = over_connection(server, plan, edns) => (result, Transport::Tcp),
         reply = overflow(server, plan, edns) => (Ok(reply), Transport::Udp),
     };
     conclude(server, attempt, transport, result)
@@ -64,8 +72,9 @@ async fn overflow(server: &Server, plan: Plan<'_>, edns: bool) -> Vec<u8> {
     }
 }
 
-/// Asks over TCP: a used connection that breaks says nothing about the server, and a new one is tried once.
-async fn over_tcp(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Vec<u8>, Error> {
+/// Asks over TCP or TLS: a connection that breaks says little about the server, and less about the one that will be at
+/// the other end of a new one, which is tried once.
+async fn over_connection(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Vec<u8>, Error> {
     match Pool::acquire(server, plan.fresh).await?.ask(plan.query, edns).await {
         Ok(reply) => return Ok(reply),
         Err(lost) if !lost.again => return Err(lost.error),
@@ -85,25 +94,17 @@ fn conclude(
     let message = match result {
         Ok(message) => message,
         Err(error) => {
-            attempt.failed(outcome_of(&error));
+            attempt.failed(&error);
             return Err(error);
         }
     };
+    let code = message::response_code(&message);
     let outcome = match transport {
         Transport::Udp if message::is_truncated(&message) => Outcome::Truncated,
-        _ if message::is_final(message::response_code(&message)) => Outcome::Ok,
+        _ if message::is_final(code) => Outcome::Ok,
         _ => Outcome::Rejected,
     };
-    let elapsed = attempt.replied(outcome);
+    let error = outcome == Outcome::Rejected || code == rcode::SERVFAIL;
+    let elapsed = attempt.replied(outcome, error);
     Ok(Reply { message, server: server.endpoint().clone(), transport, elapsed })
-}
-
-fn outcome_of(error: &Error) -> Outcome {
-    match error {
-        Error::Timeout { .. } => Outcome::Timeout,
-        Error::Unreachable { .. } | Error::NoServers | Error::BadQuery { .. } => Outcome::Unreachable,
-        Error::Closed { .. } => Outcome::Closed,
-        Error::BadReply { .. } => Outcome::Mismatch,
-        Error::Busy { .. } => Outcome::Busy,
-    }
 }

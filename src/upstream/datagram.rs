@@ -4,7 +4,7 @@
 //! future. A retransmission is another call, from another port under another id.
 
 use super::server::Server;
-use super::{Error, Query, message};
+use super::{Error, Query, encrypted, message};
 use crate::wire::header::Header;
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -20,6 +20,9 @@ const ROOM: usize = 4096;
 
 /// Sends the query to `server` and returns the first datagram that matches it, however long that takes.
 pub(super) async fn exchange(server: &Server, query: Query<'_>, edns: bool) -> Result<Vec<u8>, Error> {
+    if server.endpoint().security().is_some() {
+        return Err(encrypted::untrusted(server.endpoint(), "not asked in plain"));
+    }
     let address = server.address();
     let unreachable = |source| Error::Unreachable { server: address, source: Arc::new(source) };
     let Ok(_permit) = server.sockets.acquire().await else { return Err(Error::Busy { server: address }) };

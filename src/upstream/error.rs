@@ -1,5 +1,6 @@
 //! What failed and on which server, for logs and for the Extended DNS Error (RFC 8914) of the SERVFAIL it leads to.
 
+use super::Endpoint;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +48,20 @@ pub enum Error {
         /// The server.
         server: SocketAddr,
     },
+    /// It sends the queries of this zone back to us, and so do all the others.
+    #[error("forwarding loop: upstream {server} sends queries for this zone back to nodens")]
+    Looping {
+        /// The first server.
+        server: SocketAddr,
+    },
+    /// It does not prove to be whom it must be, or does not speak TLS. Nothing was asked, least of all in plain.
+    #[error("upstream {server}: {reason}")]
+    Untrusted {
+        /// The server.
+        server: Endpoint,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
     /// Too many queries wait for a connection to this server.
     #[error("too many queries wait for upstream {server}")]
     Busy {
@@ -59,8 +74,12 @@ impl Error {
     /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
     pub fn ede(&self) -> u16 {
         match self {
-            Error::NoServers | Error::BadQuery { .. } | Error::Timeout { .. } | Error::Busy { .. } => 22,
-            Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } => 23,
+            Error::NoServers
+            | Error::BadQuery { .. }
+            | Error::Timeout { .. }
+            | Error::Looping { .. }
+            | Error::Busy { .. } => 22,
+            Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } | Error::Untrusted { .. } => 23,
         }
     }
 }
@@ -83,5 +102,8 @@ mod tests {
         let late = Error::Timeout { server, after: Duration::from_secs(2) };
         assert_eq!(late.to_string(), "upstream 10.0.0.10:53 did not answer within 2000 ms");
         assert_eq!((late.ede(), Error::NoServers.ede()), (22, 22));
+        let looping = Error::Looping { server };
+        let text = "forwarding loop: upstream 10.0.0.10:53 sends queries for this zone back to nodens";
+        assert_eq!((looping.to_string().as_str(), looping.ede()), (text, 22));
     }
 }

@@ -1,13 +1,18 @@
 //! The servers that answer for a zone, replaceable while queries are under way.
 
+use super::hedge::Budget;
 use super::race;
 use super::server::Server;
-use super::{Endpoint, Exchange, Exchanged, Options, Query};
+use super::{Condition, Endpoint, Exchange, Exchanged, Options, Query};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+
+/// For how long after its last answer a group of which nobody works counts as shaken.
+const SHAKEN: Duration = Duration::from_secs(5);
 
 /// A set of servers any of which may be asked. Share it behind an `Arc`.
 pub struct Group {
@@ -15,24 +20,26 @@ pub struct Group {
     servers: ArcSwap<Vec<Arc<Server>>>,
     sockets: Arc<Semaphore>,
     turn: AtomicUsize,
+    budget: Budget,
 }
 
 impl Group {
     /// A group of `servers`; without any, every exchange fails with [`super::Error::NoServers`]. Nothing is connected
     /// before the first query.
-    pub fn new<E: Into<Endpoint>>(options: Options, servers: impl IntoIterator<Item = E>) -> Group {
+    pub fn new<E: Clone + Into<Endpoint>>(options: Options, servers: &[E]) -> Group {
         let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
-        let group = Group { options, servers: ArcSwap::default(), sockets, turn: AtomicUsize::new(0) };
+        let (turn, budget) = (AtomicUsize::new(0), Budget::default());
+        let group = Group { options, servers: ArcSwap::default(), sockets, turn, budget };
         group.set_servers(servers);
         group
     }
 
     /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
     /// finish the queries they have.
-    pub fn set_servers<E: Into<Endpoint>>(&self, servers: impl IntoIterator<Item = E>) {
+    pub fn set_servers<E: Clone + Into<Endpoint>>(&self, servers: &[E]) {
         let old = self.servers.load_full();
         let mut new: Vec<Arc<Server>> = Vec::new();
-        for endpoint in servers.into_iter().map(Into::into) {
+        for endpoint in servers.iter().cloned().map(Into::into) {
             if new.iter().any(|s| *s.endpoint() == endpoint) {
                 continue;
             }
@@ -58,11 +65,27 @@ impl Group {
     pub(super) fn turn(&self) -> (Arc<Vec<Arc<Server>>>, usize) {
         (self.servers.load_full(), self.turn.fetch_add(1, Relaxed))
     }
+
+    /// Pays for a hedge out of the queries so far, if these suffice.
+    pub(super) fn pay_for_a_hedge(&self) -> bool {
+        self.budget.pay(self.turn.load(Relaxed))
+    }
 }
 
 impl Exchange for Group {
     fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a> {
-        Box::pin(race::run(self, query, deadline))
+        Box::pin(race::run(self, query, deadline, |_| false))
+    }
+
+    fn condition(&self) -> Condition {
+        let (servers, now) = (self.servers.load(), Instant::now());
+        if servers.iter().any(|server| server.way(now).1.is_reachable()) {
+            Condition::Well
+        } else if servers.iter().any(|server| server.has_answered_within(SHAKEN, now)) {
+            Condition::Shaken
+        } else {
+            Condition::Down
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Limits {
     pub(super) retire_at: Instant,
     /// How long a query may take.
     pub(super) timeout: Duration,
+    /// Replies come in any order: that one is missing says nothing about the others.
+    pub(super) unordered: bool,
 }
 
 /// What the connection is doing.
@@ -55,17 +57,23 @@ pub(super) enum Verdict {
 impl Limits {
     /// Limits of a connection opened at `now`; `spread` in 0..=1 places its age limit within ±20 %.
     pub(super) fn new(now: Instant, idle: Duration, max_age: Duration, timeout: Duration, spread: f64) -> Limits {
-        Limits { idle, retire_at: now + max_age.mul_f64(0.8 + 0.4 * spread), timeout }
+        Limits { idle, retire_at: now + max_age.mul_f64(0.8 + 0.4 * spread), timeout, unordered: false }
     }
 
     /// The verdict at `now`.
     pub(super) fn judge(&self, now: Instant, c: Condition) -> Verdict {
         let mut next = now + self.idle;
         if let Some(query) = c.abandoned {
-            // A silent connection is dead after the timeout of one query; one that trickles gets as much again.
-            let patience = if query.silent { self.timeout } else { 2 * self.timeout };
+            // A silent connection is dead after the timeout of one query; one that trickles gets as much again. Where the
+            // order does not matter it then takes no more queries, and those that it has get their time.
+            let spared = self.unordered && !query.silent;
+            let patience = match (query.silent, spared && c.retired) {
+                (true, _) => self.timeout,
+                (false, false) => 2 * self.timeout,
+                (false, true) => 3 * self.timeout,
+            };
             if query.written + patience <= now {
-                return Verdict::Unresponsive;
+                return if spared && !c.retired { Verdict::Retire } else { Verdict::Unresponsive };
             }
             next = next.min(query.written + patience);
         }
@@ -133,5 +141,20 @@ mod tests {
         assert_eq!(at(start + 2 * SECOND, true), Verdict::Unresponsive);
         assert_eq!(at(start + 2 * SECOND, false), Verdict::Keep(start + 4 * SECOND));
         assert_eq!(at(start + 4 * SECOND, false), Verdict::Unresponsive);
+    }
+
+    #[test]
+    fn d24_where_replies_come_in_any_order_a_missing_one_takes_no_other_with_it() {
+        let start = Instant::now();
+        let limits = Limits { unordered: true, ..limits(start) };
+        let at = |seconds, silent, retired| {
+            let abandoned = Some(Abandoned { written: start, silent });
+            limits.judge(start + seconds * SECOND, Condition { last_active: start, in_use: true, retired, abandoned })
+        };
+        assert_eq!(at(2, true, false), Verdict::Unresponsive, "silence is silence");
+        assert_eq!(at(2, false, false), Verdict::Keep(start + 4 * SECOND));
+        assert_eq!(at(4, false, false), Verdict::Retire);
+        assert_eq!(at(4, false, true), Verdict::Keep(start + 6 * SECOND), "those written just before may be answered");
+        assert_eq!(at(6, false, true), Verdict::Unresponsive);
     }
 }

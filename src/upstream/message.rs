@@ -6,6 +6,11 @@ use super::Query;
 use crate::wire::header::{self, Header, rcode};
 use crate::wire::question;
 
+/// What the length of a padded query is a multiple of.
+const BLOCK: usize = 128;
+/// The option that pads.
+const PADDING: u8 = 12;
+
 /// Appends the query to `out` as it goes on the wire: under `id`, and without its OPT record unless `edns`.
 pub(super) fn write_query(out: &mut Vec<u8>, query: Query<'_>, id: u16, edns: bool) {
     let start = out.len();
@@ -21,9 +26,17 @@ pub(super) fn write_query(out: &mut Vec<u8>, query: Query<'_>, id: u16, edns: bo
     }
 }
 
-/// Length of the query as [`write_query`] writes it.
-pub(super) fn query_len(query: Query<'_>, edns: bool) -> usize {
-    if edns { query.message.len() } else { query.message.len().saturating_sub(query.opt_len) }
+/// Fills the query that `out` holds from `start` on up to a multiple of 128 octets (RFC 8467 §4.1), by an option
+/// (RFC 7830) of the OPT record that are its last `opt_len` octets: encrypted, its length tells less of the name.
+pub(super) fn pad(out: &mut Vec<u8>, start: usize, opt_len: usize) {
+    let rdlen = out.len().saturating_sub(opt_len) + 9;
+    let Some(&[high, low]) = out.get(rdlen..rdlen + 2) else { return };
+    let zeros = (out.len() - start + 4).wrapping_neg() % BLOCK;
+    let rdata = u16::from_be_bytes([high, low]) as usize + 4 + zeros;
+    let (Ok(rdata), Ok(len)) = (u16::try_from(rdata), u8::try_from(zeros)) else { return };
+    out[rdlen..rdlen + 2].copy_from_slice(&rdata.to_be_bytes());
+    out.extend_from_slice(&[0, PADDING, 0, len]);
+    out.resize(out.len() + zeros, 0);
 }
 
 /// Gives `reply`, which came under the id of the try, the id of the query; false when it is no reply to it (RFC 5452
@@ -91,8 +104,30 @@ mod tests {
             write_query(&mut out, query, 0xabcd, edns);
             let sent = Header::read(&out[1..]).unwrap();
             assert_eq!((sent.id, sent.arcount, out.len() - 1), (0xabcd, arcount, len));
-            assert_eq!(query_len(query, edns), len);
         }
+    }
+
+    #[test]
+    fn a_padded_query_is_whole_and_a_multiple_of_128_octets_long() {
+        for extra in 0..=BLOCK {
+            // An option that is there already stays.
+            let option = [&[0, 10, 0, extra as u8][..], &vec![7; extra]].concat();
+            let mut opt = OPT.to_vec();
+            opt[10] = option.len() as u8;
+            opt.extend(&option);
+            let message = message(header::RD, 1, &opt);
+            let mut out = vec![9, 9];
+            write_query(&mut out, Query { message: &message, opt_len: opt.len() }, 5, true);
+            pad(&mut out, 2, opt.len());
+            assert_eq!((out.len() - 2) % BLOCK, 0, "{extra}");
+            let read = hickory_proto::op::Message::from_vec(&out[2..]).unwrap();
+            let options = &read.edns.as_ref().unwrap().options().options;
+            assert_eq!(options.len(), 2, "{extra}: {options:?}");
+        }
+        let plain = message(header::RD, 0, &[]);
+        let mut out = plain.clone();
+        pad(&mut out, 0, 0);
+        assert_eq!(out, plain, "without OPT there is nothing to pad");
     }
 
     #[test]
@@ -101,7 +136,8 @@ mod tests {
         let mut out = Vec::new();
         write_query(&mut out, query, 5, false);
         assert!(out.is_empty());
-        assert_eq!(query_len(query, false), 0);
+        pad(&mut out, 0, 9);
+        assert!(out.is_empty());
     }
 
     #[test]

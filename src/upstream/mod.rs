@@ -1,23 +1,43 @@
-//! Groups of servers: one query in, one reply out, by a deadline; plain UDP and TCP.
+//! Groups of servers: one query in, one reply out, by a deadline; over UDP, TCP and TLS.
 //!
 //! This module moves octets. It knows ids, questions, the four bits of RCODE and the OPT record, because they decide
 //! whether a reply is one and whether another server is worth asking; it knows neither cache nor zones, and parses no
 //! record of an answer. The way of a query, top to bottom:
 //!
-//! `group` (who is there) → `race` (whom to ask, and when to ask a second one; `select`, `health`) → `attempt` (one
-//! server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` → `stream` (`framing`, `lifetime`).
+//! `route` (whom not to ask) → `group` (who is there) → `race` (whom to ask, and when to ask another one; `runner`,
+//! `select`, `hedge`, `health`) → `attempt` (one server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` →
+//! `stream` (`framing`, `lifetime`; `encrypted`).
+//!
+//! Servers fail, slow down and are replaced, and clients shall not notice. What becomes of a query whose server
+//!
+//! | does this | costs |
+//! |---|---|
+//! | refuses | a round trip: the next one is asked at once, and the server comes last (`health`) |
+//! | closes the connection under it | a dial: it is asked again on a new one, whoever answers there (`attempt`) |
+//! | does not answer a dial | 200 ms: a second dial, which may reach another pod behind the address (`pool`) |
+//! | takes longer than usual | its usual time: a hedge, for at most 5 % of the queries (`race`, `hedge`) |
+//! | has gone silent | 200 ms, or four times the usual time: another is asked; after the third, nobody waits (`race`) |
+//! | has lost this connection only | the same; the connection takes no more queries, and ends within 2 s (`lifetime`) |
+//! | says SERVFAIL to everything | nothing, once that is known: others come first (`health`) |
+//! | fails as all others do | nothing more: the least bad one is asked, and its error returned (`select`) |
+//!
+//! A server that may be back is found out by a copy of a query that nobody waits for (`race`).
 
 mod attempt;
 mod datagram;
+mod encrypted;
 mod endpoint;
 mod error;
 mod framing;
 mod group;
 mod health;
+mod hedge;
 mod lifetime;
 mod message;
 mod pool;
 mod race;
+mod route;
+mod runner;
 mod select;
 mod server;
 mod stats;
@@ -28,8 +48,9 @@ mod tests;
 pub use endpoint::{Endpoint, Security};
 pub use error::Error;
 pub use group::Group;
+pub use route::Route;
 pub use server::Server;
-pub use stats::{Connections, Outcome, Snapshot};
+pub use stats::{Connections, Ended, Outcome, Snapshot};
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -68,7 +89,7 @@ pub struct Options {
     pub protocol: Protocol,
     /// Which one is asked first.
     pub policy: Policy,
-    /// How long one server may take over one try. Half of it is the patience after which a second one is asked.
+    /// How long one server may take over one try. Another one is asked long before that: see `race`.
     pub timeout: Duration,
     /// TCP connections per server.
     pub max_connections: usize,
@@ -115,14 +136,20 @@ pub enum Transport {
     Udp,
     /// TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 impl Transport {
+    /// All of them, in the order of [`Snapshot::queries`].
+    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+
     /// The name that metrics and logs use.
     pub const fn name(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
         }
     }
 }

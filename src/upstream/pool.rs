@@ -1,21 +1,31 @@
-//! The TCP connections to one server: which one carries the next query, and when another one is opened.
+//! The connections to one server: which one carries the next query, and when another one is opened.
 //!
 //! CoreDNS answers one query at a time per connection, so a query gets a connection of its own while fewer than
 //! `max_connections` are open; above that up to [`DEPTH`] share one, and the rest wait. Dialling is bounded, and who
 //! waits takes whichever connection is free first, the new one or one that has just been given back.
+//!
+//! Behind one address there may be several servers that come and go. A connection that owes a reply for longer than is
+//! usual gets no new queries, and another may be opened in its place; a dial that takes long gets a second one beside
+//! it, which may lead to another server.
+//!
+//! Encrypted servers answer in any order, and connections to them are dear: many queries share one from the first on,
+//! and another one is opened beside it, one at a time, when all have something to do.
 
 use super::Error;
+use super::encrypted::{self, Link};
 use super::server::Server;
-use super::stats::Connections;
+use super::stats::{Connections, Ended};
 use super::stream::{Connection, Lease};
+use futures_util::future::select_ok;
 use std::collections::VecDeque;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Queries that may share a connection when no more can be opened.
 const DEPTH: usize = 4;
@@ -25,8 +35,10 @@ const DIALS: usize = 8;
 const DIAL_TIME: Duration = Duration::from_secs(1);
 /// Data that is not acknowledged for this long breaks the connection: the peer is gone without a word.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
-/// After a failed dial, how long the connections that are open must do.
-const DIAL_PAUSE: Duration = Duration::from_secs(1);
+/// After that a dial gets company: the kernel repeats what was lost only after a second.
+const SECOND_DIAL: Duration = Duration::from_millis(200);
+/// After a failed dial, how long the connections that are open must do. The next may lead to another server.
+const DIAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// The connections to one server.
 #[derive(Default)]
@@ -36,6 +48,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct State {
+    /// How many queries share a connection although more could be opened.
+    pipelined: Option<usize>,
     /// All that take queries.
     open: Vec<Arc<Connection>>,
     /// Those of them that carry none; the one used last is at the end, so that surplus ones stay idle and are closed.
@@ -56,13 +70,23 @@ struct Waiter {
 }
 
 impl Pool {
+    /// A pool in which up to `depth` queries share a connection from the first on.
+    pub(super) fn pipelined(depth: usize) -> Pool {
+        Pool { state: Mutex::new(State { pipelined: Some(depth), ..State::default() }) }
+    }
+
     /// A connection for one query; with `fresh`, a new one if one may be opened.
     pub(super) async fn acquire(server: &Arc<Server>, fresh: bool) -> Result<Lease, Error> {
         let pool = &server.pool;
         let receive = {
             let mut state = pool.lock();
-            if let Some(connection) = state.choose(server.options.max_connections, fresh) {
+            if let Some(connection) = state.choose(server, fresh) {
                 connection.load.fetch_add(1, Relaxed);
+                let more = state.pipelined.is_some();
+                drop(state);
+                if more {
+                    Pool::replenish(server);
+                }
                 return Ok(Lease::new(connection));
             }
             if state.waiting.len() >= server.options.max_waiting {
@@ -80,9 +104,9 @@ impl Pool {
     }
 
     /// Is every connection that may be open, and full?
-    pub(super) fn is_saturated(&self, max_connections: usize) -> bool {
+    pub(super) fn is_saturated(&self, server: &Server) -> bool {
         let state = self.lock();
-        !state.open.is_empty() && !state.may_grow(max_connections) && state.least_loaded().is_none()
+        !state.open.is_empty() && !state.may_grow(server) && state.least_loaded(stuck_since(server)).is_none()
     }
 
     /// Gives back one query's worth of `connection`: to the next who waits, else to the idle ones.
@@ -90,7 +114,7 @@ impl Pool {
         loop {
             let mut state = self.lock();
             let load = connection.load.fetch_sub(1, Relaxed) - 1;
-            if connection.retired.load(Relaxed) {
+            if connection.retired.get().is_some() {
                 drop(state);
                 if load == 0 {
                     connection.wake();
@@ -105,7 +129,7 @@ impl Pool {
                     state.idle.push(connection.clone());
                     return;
                 }
-                state.forget(connection);
+                state.forget(connection, Ended::Removed);
                 drop(state);
                 connection.wake();
                 return;
@@ -123,8 +147,8 @@ impl Pool {
     }
 
     /// Takes `connection` out: it gets no new queries.
-    pub(super) fn withdraw(&self, connection: &Arc<Connection>) {
-        self.lock().forget(connection);
+    pub(super) fn withdraw(&self, connection: &Arc<Connection>, ended: Ended) {
+        self.lock().forget(connection, ended);
     }
 
     /// Takes `connection` out if nobody uses it.
@@ -132,7 +156,7 @@ impl Pool {
         let mut state = self.lock();
         let idle = connection.load.load(Relaxed) == 0;
         if idle {
-            state.forget(connection);
+            state.forget(connection, Ended::Idle);
         }
         idle
     }
@@ -141,7 +165,7 @@ impl Pool {
     pub(super) fn distrust(&self, since: Instant) {
         let mut state = self.lock();
         let stale: Vec<_> = state.idle.iter().filter(|c| c.last_active() < since).cloned().collect();
-        stale.iter().for_each(|connection| state.forget(connection));
+        stale.iter().for_each(|connection| state.forget(connection, Ended::Unresponsive));
         drop(state);
         stale.iter().for_each(|connection| connection.wake());
     }
@@ -151,7 +175,7 @@ impl Pool {
         let mut state = self.lock();
         state.draining = true;
         let idle = state.idle.clone();
-        idle.iter().for_each(|connection| state.forget(connection));
+        idle.iter().for_each(|connection| state.forget(connection, Ended::Removed));
         drop(state);
         idle.iter().for_each(|connection| connection.wake());
     }
@@ -164,7 +188,7 @@ impl Pool {
 
     /// Opens as many connections as those who wait need and the limits allow.
     pub(super) fn replenish(server: &Arc<Server>) {
-        let needed = server.pool.lock().dials_needed(server.options.max_connections);
+        let needed = server.pool.lock().dials_needed(server);
         for _ in 0..needed {
             tokio::spawn(Pool::open(server.clone()));
         }
@@ -180,26 +204,23 @@ impl Pool {
             }
         }
         let address = server.address();
-        let limit = DIAL_TIME.min(server.options.timeout);
         let mut dial = Dial(&server, Error::Closed { server: address, source: None });
-        let failure = match timeout(limit, connect(&server)).await {
-            Ok(Ok(stream)) => {
+        match dial_one(&server).await {
+            Ok(link) => {
                 std::mem::forget(dial);
                 server.stats.dials.add(1);
-                let (connection, read) = Connection::new(server.clone(), stream);
+                let (connection, own) = Connection::new(server.clone(), link);
                 server.pool.opened(&connection);
-                server.pool.share(server.options.max_connections);
+                server.pool.share(&server);
                 Pool::replenish(&server);
-                connection.run(read).await;
+                connection.run(own).await;
                 return Pool::replenish(&server);
             }
-            Ok(Err(source)) => Error::Unreachable { server: address, source: Arc::new(source) },
-            Err(_) => Error::Timeout { server: address, after: limit },
-        };
-        dial.1 = failure;
+            Err(error) => dial.1 = error,
+        }
         drop(dial);
         // No other dial in its place: who waits has been told, or is served by what is open or still being opened.
-        server.pool.share(server.options.max_connections);
+        server.pool.share(&server);
     }
 
     fn opened(&self, connection: &Arc<Connection>) {
@@ -213,13 +234,13 @@ impl Pool {
     }
 
     /// Lets those who wait share connections, if no more of these can be had.
-    fn share(&self, max_connections: usize) {
+    fn share(&self, server: &Server) {
         loop {
             let mut state = self.lock();
-            if state.waiting.is_empty() || state.may_grow(max_connections) {
+            if state.waiting.is_empty() || state.keeps_apart(server) {
                 return;
             }
-            let Some(connection) = state.least_loaded() else { return };
+            let Some(connection) = state.least_loaded(stuck_since(server)) else { return };
             let Some(waiter) = state.next_waiter(true) else { return };
             state.idle.retain(|c| !Arc::ptr_eq(c, &connection));
             connection.load.fetch_add(1, Relaxed);
@@ -251,28 +272,50 @@ impl Pool {
 
 impl State {
     /// The connection that a query may use at once.
-    fn choose(&mut self, max_connections: usize, fresh: bool) -> Option<Arc<Connection>> {
+    fn choose(&mut self, server: &Server, fresh: bool) -> Option<Arc<Connection>> {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
-        if self.may_grow(max_connections) || !self.waiting.is_empty() {
+        if self.keeps_apart(server) || fresh && self.may_grow(server) || !self.waiting.is_empty() {
             return None;
         }
-        let connection = self.least_loaded()?;
+        let connection = self.least_loaded(stuck_since(server))?;
         self.idle.retain(|c| !Arc::ptr_eq(c, &connection));
         Some(connection)
     }
 
     /// May connections be added to those that are open?
-    fn may_grow(&self, max_connections: usize) -> bool {
+    fn may_grow(&self, server: &Server) -> bool {
         let paused = !self.open.is_empty() && self.paused_until.is_some_and(|until| Instant::now() < until);
-        self.open.len() < max_connections && !paused
+        self.room(server) > 0 && !paused
     }
 
-    /// The connection with the fewest queries, if it takes another one.
-    fn least_loaded(&self) -> Option<Arc<Connection>> {
-        let least = self.open.iter().min_by_key(|c| c.load.load(Relaxed))?;
-        (least.load.load(Relaxed) < DEPTH).then(|| least.clone())
+    /// Is there no connection that has just one query, or none?
+    fn all_are_shared(&self) -> bool {
+        !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
+    }
+
+    /// Does a query get a connection of its own?
+    fn keeps_apart(&self, server: &Server) -> bool {
+        self.pipelined.is_none() && self.may_grow(server)
+    }
+
+    /// How many may be added. Those that are stuck may be replaced, which is to say doubled at the most.
+    fn room(&self, server: &Server) -> usize {
+        let most = server.options.max_connections;
+        if self.open.len() < most {
+            return most - self.open.len();
+        }
+        let since = stuck_since(server);
+        let stuck = self.open.iter().filter(|c| c.is_stuck(since)).count();
+        (most + stuck.min(most)).saturating_sub(self.open.len())
+    }
+
+    /// The connection with the fewest queries, if it takes another one. None waits in vain on it since `stuck`.
+    fn least_loaded(&self, stuck: u64) -> Option<Arc<Connection>> {
+        let depth = self.pipelined.unwrap_or(DEPTH);
+        let open = self.open.iter().filter(|c| c.load.load(Relaxed) < depth && !c.is_stuck(stuck));
+        open.min_by_key(|c| c.load.load(Relaxed)).cloned()
     }
 
     /// The next query to get a connection. One that wants a new connection takes a used one only when none is coming.
@@ -287,24 +330,59 @@ impl State {
         }
     }
 
-    fn forget(&mut self, connection: &Arc<Connection>) {
-        connection.retired.store(true, Relaxed);
+    fn forget(&mut self, connection: &Arc<Connection>, ended: Ended) {
+        // The first reason counts.
+        let _ = connection.retired.set(ended);
         self.open.retain(|c| !Arc::ptr_eq(c, connection));
         self.idle.retain(|c| !Arc::ptr_eq(c, connection));
     }
 
     /// Counts, and returns, the dials to be started now.
-    fn dials_needed(&mut self, max_connections: usize) -> usize {
+    fn dials_needed(&mut self, server: &Server) -> usize {
         while self.waiting.front().is_some_and(|w| w.give.is_closed()) {
             self.waiting.pop_front();
         }
-        if !self.may_grow(max_connections) {
+        if (self.waiting.is_empty() && self.pipelined.is_none()) || !self.may_grow(server) {
             return 0;
         }
-        let room = max_connections.saturating_sub(self.open.len() + self.dialing);
-        let needed = self.waiting.len().min(DIALS).saturating_sub(self.dialing).min(room);
+        let room = self.room(server).saturating_sub(self.dialing);
+        let wanted = match self.pipelined {
+            None => self.waiting.len().min(DIALS),
+            Some(_) => usize::from(!self.waiting.is_empty() || self.all_are_shared()),
+        };
+        let needed = wanted.saturating_sub(self.dialing).min(room);
         self.dialing += needed;
         needed
+    }
+}
+
+/// A new connection as the server wants it, or why there is none.
+async fn dial_one(server: &Server) -> Result<Link, Error> {
+    let limit = DIAL_TIME.min(server.options.timeout);
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, reach(server)).await {
+        Ok(Ok(stream)) => encrypted::link(server, stream, deadline).await,
+        Ok(Err(source)) => Err(Error::Unreachable { server: server.address(), source: Arc::new(source) }),
+        Err(_) => Err(Error::Timeout { server: server.address(), after: limit }),
+    }
+}
+
+/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
+/// so that a query does not meet again, on its second try, the connection that made it begin one.
+fn stuck_since(server: &Server) -> u64 {
+    server.millis(Instant::now()).saturating_sub(millis(server.suspicion(server.stream()) / 2))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A connection, by the first dial or, when that takes long, by a second one if it is faster.
+async fn reach(server: &Server) -> io::Result<TcpStream> {
+    let mut first = pin!(connect(server));
+    match timeout(SECOND_DIAL, first.as_mut()).await {
+        Ok(result) => result,
+        Err(_) => select_ok([first, pin!(connect(server))]).await.map(|(stream, _)| stream),
     }
 }
 

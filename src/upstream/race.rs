@@ -1,15 +1,27 @@
 //! The way of one query through a group: whom to ask first, when to ask another one as well, when to give up.
 //!
-//! A try that fails is followed by the next one at once. One that is merely slow keeps running while a second server
-//! is asked; the first usable reply wins. Over UDP, where a datagram may just be lost, the second may be the same.
+//! A try that fails is followed by the next one at once. One that is merely slow keeps running while another is made,
+//! and the first usable reply wins. What begins another, by the time that the first has taken:
+//!
+//! 1. as long as this server usually takes: a **hedge**, if the queries so far pay for it (`hedge`). It goes to another
+//!    server that works, else to the same one by another way: a new connection (behind a Service address another pod
+//!    may be at its end), or another port;
+//! 2. four times that and more, and nothing has come from the server for any query: it is **silent**. The query goes to
+//!    another one at once, and three such in a row make the server fail;
+//! 3. a good part of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
+//!    be lost, the query is sent again, in growing intervals.
+//!
+//! A server that failed is not asked by queries that others can answer: when it may be back, one query is sent there
+//! beside its own way, and nobody waits for that.
 
 use super::attempt::{self, Plan};
 use super::group::Group;
-use super::health::State;
+use super::health::{Cause, State};
+use super::runner::{Runner, Timing};
 use super::select::{self, Candidate};
 use super::server::Server;
-use super::{Error, Options, Protocol, Query, Reply, message};
-use crate::wire::header;
+use super::{Error, Options, Query, Reply, Transport, message};
+use crate::wire::header::{self, rcode};
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -28,6 +40,10 @@ const BREAKS: u8 = 2;
 enum Why {
     /// None is under way, or one has failed.
     Needed,
+    /// It takes longer than usual.
+    Hedge,
+    /// The server has fallen silent.
+    Silent,
     /// Those under way are slow.
     Slow,
 }
@@ -41,15 +57,8 @@ struct Mark {
     barred: bool,
 }
 
-/// A try under way.
-struct Runner<'a> {
-    server: usize,
-    started: Instant,
-    expires: Instant,
-    answer: Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>,
-}
-
 struct Race<'a> {
+    group: &'a Group,
     options: &'a Options,
     servers: &'a [Arc<Server>],
     query: Query<'a>,
@@ -57,15 +66,21 @@ struct Race<'a> {
     deadline: Instant,
     marks: SmallVec<[Mark; 4]>,
     runners: SmallVec<[Runner<'a>; 2]>,
-    /// When the tries under way are slow; `None` when nobody else is to be asked.
-    slow_at: Option<Instant>,
+    timing: Timing,
+    /// Whom a hedge was sent to, while it may still win.
+    hedged: Option<usize>,
     /// The first reply that other servers might better.
     rejection: Option<Reply>,
     error: Error,
 }
 
-/// Asks the servers of `group`.
-pub(super) async fn run(group: &Group, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
+/// Asks the servers of `group`, but for those that are `looping`.
+pub(super) async fn run(
+    group: &Group,
+    query: Query<'_>,
+    deadline: Instant,
+    looping: impl Fn(&Server) -> bool,
+) -> Result<Reply, Error> {
     let octets = query.message.len();
     if !(header::LEN..=usize::from(u16::MAX)).contains(&octets) {
         return Err(Error::BadQuery { octets });
@@ -73,18 +88,25 @@ pub(super) async fn run(group: &Group, query: Query<'_>, deadline: Instant) -> R
     let (servers, turn) = group.turn();
     let Some(first) = servers.first() else { return Err(Error::NoServers) };
     let mut race = Race {
+        group,
         options: group.options(),
         servers: &servers,
         query,
         turn,
         deadline,
-        marks: SmallVec::from_elem(Mark::default(), servers.len()),
+        marks: servers.iter().map(|server| Mark { barred: looping(server), ..Mark::default() }).collect(),
         runners: SmallVec::new(),
-        slow_at: None,
+        timing: Timing::default(),
+        hedged: None,
         rejection: None,
         error: Error::Timeout { server: first.address(), after: Duration::ZERO },
     };
-    race.start(Instant::now(), Why::Needed);
+    if race.marks.iter().all(|mark| mark.barred) {
+        return Err(Error::Looping { server: first.address() });
+    }
+    let now = Instant::now();
+    race.start(now, Why::Needed);
+    race.probe(now);
     let mut timer = pin!(sleep_until(race.next_event()));
     while !race.runners.is_empty() {
         match poll_fn(|cx| race.poll(cx, timer.as_mut())).await {
@@ -100,7 +122,7 @@ pub(super) async fn run(group: &Group, query: Query<'_>, deadline: Instant) -> R
             timer.as_mut().reset(race.next_event());
         }
     }
-    race.rejection.ok_or(race.error)
+    race.rejection.take().ok_or_else(|| race.error.clone())
 }
 
 impl<'a> Race<'a> {
@@ -109,47 +131,81 @@ impl<'a> Race<'a> {
         if now >= self.deadline {
             return;
         }
-        let repeatable = self.options.protocol != Protocol::Tcp;
+        let Some(index) = self.choose(now, why) else { return };
+        if why == Why::Hedge {
+            if !self.group.pay_for_a_hedge() {
+                return;
+            }
+            self.hedged = Some(index);
+        }
+        let server = &self.servers[index];
+        let mark = &mut self.marks[index];
+        mark.tries += 1;
+        mark.running += 1;
+        let (transport, state) = server.way(now);
+        let (timeout, suspicion) = (self.options.timeout, server.suspicion(transport));
+        if !self.timing.has_begun() && state == State::Healthy {
+            self.timing.hedge_at(now + server.hedge_after(transport));
+        }
+        self.timing.begin(now, transport, suspicion, timeout);
+        let expires = self.deadline.min(now + timeout);
+        let plan = Plan { query: self.query, transport, fresh: mark.tries > 1, expires };
+        self.runners.push(Runner {
+            server: index,
+            transport,
+            started: now,
+            suspect_at: Some(now + suspicion),
+            expires,
+            hedge: why == Why::Hedge,
+            answer: Box::pin(attempt::run(server.clone(), plan, now)),
+        });
+    }
+
+    /// The server for another try.
+    fn choose(&self, now: Instant, why: Why) -> Option<usize> {
+        // While one that works is merely slow, those that fail are left alone.
+        let alone = self.runners.len() == 1;
+        let works = |runner: &Runner<'_>| self.servers[runner.server].way(now).1.is_reachable();
+        let choosy = why != Why::Needed && self.runners.iter().any(works);
         let candidates = self.servers.iter().zip(&self.marks).map(|(server, mark)| {
-            let state = server.health.state(now);
+            let (transport, state) = server.way(now);
+            let untried = mark.tries == 0 && (state == State::Healthy || !choosy);
             let suits = match why {
                 Why::Needed => mark.running == 0,
-                Why::Slow if repeatable => true,
-                Why::Slow => mark.tries == 0 && !matches!(state, State::Failing(_)),
+                Why::Slow if transport == Transport::Udp => state.is_reachable() || !choosy,
+                // The same one by another way.
+                _ => untried || alone && mark.running == 1 && state.is_reachable(),
             };
             let eligible = suits && !mark.barred && mark.tries < TRIES;
             Candidate { tries: mark.tries, eligible, state, in_flight: server.in_flight() }
         });
-        let Some(index) = select::next(self.options.policy, self.turn, candidates) else {
-            if why == Why::Slow {
-                self.slow_at = None;
-            }
-            return;
-        };
-        let server = &self.servers[index];
-        // A server that may be back is not given the time that a good one gets.
-        let suspect = server.health.state(now) == State::Suspect && server.health.probe(now);
-        self.slow_at = (repeatable || self.servers.len() > 1).then(|| now + self.patience(suspect));
-        self.marks[index].tries += 1;
-        self.marks[index].running += 1;
-        let expires = self.deadline.min(now + self.options.timeout);
-        let plan = Plan { query: self.query, fresh: self.marks[index].tries > 1, expires };
-        let answer = Box::pin(attempt::run(server.clone(), plan, now));
-        self.runners.push(Runner { server: index, started: now, expires, answer });
+        select::next(self.options.policy, self.turn, candidates)
     }
 
-    /// How long a try may take before another one joins it.
-    fn patience(&self, suspect: bool) -> Duration {
-        match self.options.protocol {
-            _ if suspect => self.options.timeout / 20,
-            Protocol::Tcp => self.options.timeout / 2,
-            Protocol::Udp | Protocol::Auto => self.options.timeout / 4,
+    /// Sends the query to servers that failed and may be back as well, and does not wait for them.
+    fn probe(&self, now: Instant) {
+        for (index, server) in self.servers.iter().enumerate() {
+            let asked = self.runners.iter().find(|r| r.server == index).map(|r| r.transport);
+            // One that sends our queries back would send this one back, too.
+            if self.marks[index].barred {
+                continue;
+            }
+            let Some(transport) = server.to_probe(now, asked) else { continue };
+            let (server, message, opt_len) = (server.clone(), self.query.message.to_vec(), self.query.opt_len);
+            let expires = now + self.options.timeout;
+            tokio::spawn(async move {
+                let query = Query { message: &message, opt_len };
+                let plan = Plan { query, transport, fresh: true, expires };
+                // How it ends is noted on the way.
+                let _ = tokio::time::timeout_at(expires, attempt::run(server, plan, now)).await;
+            });
         }
     }
 
     fn next_event(&self) -> Instant {
-        let expires = self.runners.iter().map(|r| r.expires);
-        expires.chain(self.slow_at).min().unwrap_or(self.deadline)
+        let ends =
+            self.runners.iter().map(|runner| runner.suspect_at.map_or(runner.expires, |at| at.min(runner.expires)));
+        ends.chain(self.timing.next()).min().unwrap_or(self.deadline)
     }
 
     /// A try that ended, or `None` when the time of the next event has come.
@@ -169,70 +225,91 @@ impl<'a> Race<'a> {
 
     /// A try ended: returns the reply that ends the race.
     fn ended(&mut self, runner: &Runner<'a>, result: Result<Reply, Error>) -> Option<Reply> {
-        let server = &self.servers[runner.server];
-        let mark = &mut self.marks[runner.server];
-        mark.running -= 1;
-        let error = match result {
-            Ok(reply) => {
-                server.health.succeeded();
-                if message::is_final(message::response_code(&reply.message)) {
-                    self.blame_the_slow();
-                    return Some(reply);
+        self.marks[runner.server].running -= 1;
+        match result {
+            Ok(reply) if self.is_final(runner, &reply) => {
+                if runner.hedge {
+                    self.hedge_won(runner);
                 }
-                mark.barred = true;
+                return Some(reply);
+            }
+            Ok(reply) => {
+                self.marks[runner.server].barred = true;
                 self.rejection.get_or_insert(reply);
-                return None;
             }
-            Err(error) => error,
-        };
-        match error {
-            Error::Timeout { .. } => {}
-            Error::Closed { .. } | Error::BadReply { .. } => {
-                mark.breaks += 1;
-                mark.barred = mark.breaks >= BREAKS;
+            Err(error) => {
+                let mark = &mut self.marks[runner.server];
+                match error {
+                    Error::Timeout { .. } => {}
+                    Error::Closed { .. } | Error::BadReply { .. } => {
+                        mark.breaks += 1;
+                        mark.barred = mark.breaks >= BREAKS;
+                    }
+                    _ => mark.barred = true,
+                }
+                self.error = error;
             }
-            _ => mark.barred = true,
         }
-        // That we have too many queries waiting is not the server's fault alone, and shows in its load.
-        if !matches!(error, Error::Busy { .. }) {
-            server.health.failed(Instant::now());
-        }
-        self.error = error;
         None
     }
 
-    /// The race is won: who has been running for long without an answer has failed all the same.
-    fn blame_the_slow(&self) {
-        if self.runners.is_empty() {
-            return;
+    /// Does this reply end the search? A failure said by a server that says little else does not while others work.
+    fn is_final(&self, runner: &Runner<'_>, reply: &Reply) -> bool {
+        let code = message::response_code(&reply.message);
+        if code != rcode::SERVFAIL {
+            return message::is_final(code);
         }
         let now = Instant::now();
-        for runner in self.runners.iter().filter(|r| r.started + self.patience(false) <= now) {
-            self.servers[runner.server].health.failed(now);
+        let errs = self.servers[runner.server].state(reply.transport, now) == State::Erring;
+        let untried = |(server, mark): (&Arc<Server>, &Mark)| mark.tries == 0 && server.way(now).1 == State::Healthy;
+        !(errs && self.servers.iter().zip(&self.marks).any(untried))
+    }
+
+    fn hedge_won(&mut self, winner: &Runner<'_>) {
+        self.hedged = None;
+        let server = &self.servers[winner.server];
+        server.stats.hedges[0].add(1);
+        let same = self.runners.iter().find(|r| r.server == winner.server);
+        if let Some(first) = same.filter(|r| r.transport != Transport::Udp) {
+            // The server answers, that connection does not: perhaps its other end is gone, and that of others with it.
+            server.pool.distrust(first.started);
         }
     }
 
     /// The time of an event has come: tries expire, slow ones get company.
     fn time_passed(&mut self, now: Instant) {
-        let mut expired = false;
+        let (mut expired, mut silent) = (false, false);
         for at in (0..self.runners.len()).rev() {
-            if self.runners[at].expires > now {
-                continue;
-            }
-            let runner = self.runners.swap_remove(at);
-            expired = true;
-            self.marks[runner.server].running -= 1;
+            let runner = &mut self.runners[at];
             let server = &self.servers[runner.server];
-            self.error = Error::Timeout { server: server.address(), after: now - runner.started };
-            // When the query itself had little time left, that is not the server's fault.
-            if runner.started + self.patience(false) <= now {
-                server.health.failed(now);
+            if runner.expires <= now {
+                expired = true;
+                self.marks[runner.server].running -= 1;
+                self.error = Error::Timeout { server: server.address(), after: now - runner.started };
+                self.runners.swap_remove(at);
+            } else if runner.suspect_at.is_some_and(|at| at <= now) {
+                runner.suspect_at = None;
+                silent |= server.may_have_lost(runner.transport, runner.started);
+                server.is_late(runner.transport, runner.started, Cause::Silent);
             }
         }
+        let (hedge, slow) = self.timing.take(now);
         if expired {
             self.start(now, Why::Needed);
-        } else if self.slow_at.is_some_and(|at| at <= now) {
+        } else if silent {
+            self.start(now, Why::Silent);
+        } else if slow {
             self.start(now, Why::Slow);
+        } else if hedge && self.runners.len() == 1 {
+            self.start(now, Why::Hedge);
+        }
+    }
+}
+
+impl Drop for Race<'_> {
+    fn drop(&mut self) {
+        if let Some(index) = self.hedged {
+            self.servers[index].stats.hedges[1].add(1);
         }
     }
 }

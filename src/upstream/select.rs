@@ -23,8 +23,6 @@ pub(super) fn next(policy: Policy, turn: usize, candidates: impl ExactSizeIterat
         .enumerate()
         .filter(|(_, c)| c.eligible)
         .min_by_key(|&(index, c)| {
-            // A server that may be back is asked as if it were: see `Health::probe`.
-            let failures = if let State::Failing(n) = c.state { n } else { 0 };
             let distance = (index + count - turn % count) % count;
             let preference = match policy {
                 Policy::LeastLoaded => (c.in_flight, distance),
@@ -33,7 +31,7 @@ pub(super) fn next(policy: Policy, turn: usize, candidates: impl ExactSizeIterat
                 Policy::RoundRobin => (distance, 0),
                 Policy::Sequential => (index, 0),
             };
-            (c.tries, failures, preference)
+            (c.tries, c.state, preference)
         })
         .map(|(index, _)| index)
 }
@@ -74,6 +72,10 @@ mod tests {
             assert_eq!(choose(policy, 0, &[failing(3), failing(2)]), Some(1), "{policy:?}: all down, still asked");
             let suspect = Candidate { state: State::Suspect, ..FRESH };
             assert_eq!(choose(policy, 1, &[failing(1), suspect]), Some(1), "{policy:?}");
+            assert_eq!(choose(policy, 0, &[suspect, busy]), Some(1), "{policy:?}: it is probed beside");
+            let erring = Candidate { state: State::Erring, ..FRESH };
+            assert_eq!(choose(policy, 0, &[suspect, erring]), Some(1), "{policy:?}: it answers at least");
+            assert_eq!(choose(policy, 0, &[erring, busy]), Some(1), "{policy:?}");
         }
     }
 

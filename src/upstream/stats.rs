@@ -16,6 +16,8 @@ pub enum Outcome {
     Timeout,
     /// No connection: refused, unreachable, no port left.
     Unreachable,
+    /// No encrypted connection: the server's certificate, its name or its handshake will not do.
+    Untrusted,
     /// The connection ended before the reply.
     Closed,
     /// Over TCP, something that is no reply to the query.
@@ -28,12 +30,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, in the order of [`Snapshot::queries`].
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Ok,
         Outcome::Rejected,
         Outcome::Truncated,
         Outcome::Timeout,
         Outcome::Unreachable,
+        Outcome::Untrusted,
         Outcome::Closed,
         Outcome::Mismatch,
         Outcome::Busy,
@@ -48,6 +51,7 @@ impl Outcome {
             Outcome::Truncated => "truncated",
             Outcome::Timeout => "timeout",
             Outcome::Unreachable => "unreachable",
+            Outcome::Untrusted => "untrusted",
             Outcome::Closed => "closed",
             Outcome::Mismatch => "mismatch",
             Outcome::Busy => "busy",
@@ -56,10 +60,45 @@ impl Outcome {
     }
 }
 
+/// Why a TCP connection ended, or takes no more queries. The set is closed: each is a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nobody used it.
+    Idle,
+    /// It was open for long enough.
+    Age,
+    /// The server closed it, or the kernel did.
+    Peer,
+    /// A query timed out and not an octet came meanwhile, on it or on one like it.
+    Unresponsive,
+    /// What came is no DNS message, not the answer to the question, or not asked for.
+    BadReply,
+    /// The server is no longer configured.
+    Removed,
+}
+
+impl Ended {
+    /// All of them, in the order of [`Snapshot::closed`].
+    pub const ALL: [Ended; 6] =
+        [Ended::Idle, Ended::Age, Ended::Peer, Ended::Unresponsive, Ended::BadReply, Ended::Removed];
+
+    /// The name that metrics use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ended::Idle => "idle",
+            Ended::Age => "age",
+            Ended::Peer => "peer",
+            Ended::Unresponsive => "unresponsive",
+            Ended::BadReply => "bad_reply",
+            Ended::Removed => "removed",
+        }
+    }
+}
+
 /// The cells of one server.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    queries: [[Counter; Outcome::ALL.len()]; 2],
+    queries: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
     pub(super) durations: Histogram,
     /// Tries repeated on a fresh connection, or without OPT.
     pub(super) retries: Counter,
@@ -71,6 +110,12 @@ pub(super) struct Stats {
     pub(super) unsolicited: Counter,
     /// Replies that came after their query was given up.
     pub(super) late: Counter,
+    /// By transport, and by whether the server works from then on.
+    health_changes: [[Counter; 2]; Transport::ALL.len()],
+    /// Hedges sent here: won, lost.
+    pub(super) hedges: [Counter; 2],
+    /// Connections ended, in the order of [`Ended::ALL`].
+    pub(super) closed: [Counter; Ended::ALL.len()],
 }
 
 impl Stats {
@@ -79,13 +124,23 @@ impl Stats {
         self.queries[transport as usize][outcome as usize].add(1);
     }
 
-    /// Reads the counts of tries, by transport (UDP, TCP) and outcome.
-    pub(super) fn queries(&self) -> [[u64; Outcome::ALL.len()]; 2] {
+    /// Counts that the server fails from now on, or works again.
+    pub(super) fn count_health_change(&self, transport: Transport, healthy: bool) {
+        self.health_changes[transport as usize][usize::from(healthy)].add(1);
+    }
+
+    /// Reads these counts.
+    pub(super) fn health_changes(&self) -> [[u64; 2]; Transport::ALL.len()] {
+        self.health_changes.each_ref().map(|of_transport| of_transport.each_ref().map(Counter::get))
+    }
+
+    /// Reads the counts of tries, by transport and outcome.
+    pub(super) fn queries(&self) -> [[u64; Outcome::ALL.len()]; Transport::ALL.len()] {
         self.queries.each_ref().map(|of_transport| of_transport.each_ref().map(Counter::get))
     }
 }
 
-/// TCP connections of one server, by state.
+/// TCP connections of one server, encrypted or not, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
     /// Being opened.
@@ -100,7 +155,7 @@ pub struct Connections {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Tries by transport ([`Transport`] as index) and outcome (order of [`Outcome::ALL`]).
-    pub queries: [[u64; Outcome::ALL.len()]; 2],
+    pub queries: [[u64; Outcome::ALL.len()]; Transport::ALL.len()],
     /// TCP connections by state.
     pub connections: Connections,
     /// Tries under way.
@@ -115,8 +170,14 @@ pub struct Snapshot {
     pub unsolicited: u64,
     /// Replies to queries given up before.
     pub late: u64,
-    /// Is the server passed over because it failed?
-    pub failing: bool,
+    /// Is the server passed over because it failed? By transport.
+    pub failing: [bool; Transport::ALL.len()],
+    /// How often its health changed, by transport: to failing, to healthy.
+    pub health_changes: [[u64; 2]; Transport::ALL.len()],
+    /// Hedges sent to it: those that brought the answer, those that did not.
+    pub hedges: [u64; 2],
+    /// TCP connections ended, in the order of [`Ended::ALL`].
+    pub closed: [u64; Ended::ALL.len()],
 }
 
 #[cfg(test)]
@@ -129,8 +190,8 @@ mod tests {
         for (n, outcome) in Outcome::ALL.into_iter().enumerate() {
             (0..=n).for_each(|_| stats.count(Transport::Tcp, outcome));
         }
-        let [udp, tcp] = stats.queries();
-        assert_eq!(udp, [0; 9]);
-        assert_eq!(tcp, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let [udp, tcp, tls] = stats.queries();
+        assert_eq!((udp, tls), ([0; 10], [0; 10]));
+        assert_eq!(tcp, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     }
 }

@@ -1,13 +1,15 @@
-//! One TCP connection (RFC 7766): queries written as they come, replies matched by id in whatever order they arrive.
+//! One TCP connection (RFC 7766), under TLS or not: queries written as they come, replies matched by id in whatever order they arrive.
 //!
-//! A query on a quiet connection is written by whoever asks; when others are under way it is queued, and the
+//! A query on a quiet connection in plain is written by whoever asks; when others are under way it is queued, and the
 //! connection's task writes all that is queued at once. The task reads: one read takes all messages that are there.
 //! The id of a query that was given up stays reserved until its reply comes or the connection ends.
 
+use super::encrypted::{Link, Own};
 use super::framing::Frames;
 use super::lifetime::{Abandoned, Condition, Limits, Verdict};
 use super::server::Server;
-use super::{Error, Query, message};
+use super::stats::Ended;
+use super::{Error, Query, Transport, message};
 use crate::wire::header::Header;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
@@ -15,12 +17,11 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::ReadBuf;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Octets taken by one read, on the stack of the reader.
@@ -38,22 +39,22 @@ pub(super) struct Connection {
     task: AtomicWaker,
     /// When an octet last came, in the server's milliseconds.
     last_active: AtomicU64,
+    /// When the oldest query was written that has no reply, in the server's milliseconds; the end of time for none.
+    owed_since: AtomicU64,
     /// Queries that hold the connection or whose late reply is awaited. Written under the pool's lock.
     pub(super) load: AtomicUsize,
-    /// Gone from the pool: to be closed when nobody uses it. Written under the pool's lock.
-    pub(super) retired: AtomicBool,
+    /// Why it has gone from the pool: to be closed when nobody uses it. Written under the pool's lock.
+    pub(super) retired: OnceLock<Ended>,
 }
 
 struct State {
-    /// `None` once the connection is closed.
+    /// `None` once the connection is closed, and where its task alone writes.
     write: Option<OwnedWriteHalf>,
     /// Framed queries not yet written.
     queue: Vec<u8>,
     flights: SmallVec<[Flight; 4]>,
     /// Octets received so far.
     received: u64,
-    /// Replies received so far.
-    replies: u64,
     unsolicited: u32,
     /// The limits must be judged anew, before the timer says so.
     judge: bool,
@@ -75,57 +76,71 @@ enum Fate {
     Abandoned,
 }
 
-/// Why a connection ended.
+/// How a connection ended.
 #[derive(Clone, Debug)]
-pub(super) enum Reason {
-    /// The server closed it, or the kernel did.
-    Peer(Option<Arc<io::Error>>),
-    /// A query timed out and not an octet came meanwhile.
-    Unresponsive,
-    /// What came is no DNS message, not the answer to the question, or not asked for.
-    BadReply,
-    /// Nobody needed it any more.
-    Unused,
+pub(super) struct Reason {
+    ended: Ended,
+    /// What the kernel said.
+    source: Option<Arc<io::Error>>,
+}
+
+impl Reason {
+    /// The kernel said so.
+    fn broken(error: io::Error) -> Reason {
+        Reason { ended: Ended::Peer, source: Some(Arc::new(error)) }
+    }
+}
+
+impl From<Ended> for Reason {
+    fn from(ended: Ended) -> Reason {
+        Reason { ended, source: None }
+    }
 }
 
 /// A query lost with its connection.
 pub(super) struct Lost {
-    /// Nothing speaks against the server: it had answered on this connection, then closed it. Ask again on a new one.
+    /// Nothing speaks against the server but that this connection is gone: ask again on a new one.
     pub(super) again: bool,
     /// The error, when there is no asking again.
     pub(super) error: Error,
 }
 
 impl Connection {
-    pub(super) fn new(server: Arc<Server>, stream: TcpStream) -> (Arc<Connection>, OwnedReadHalf) {
+    pub(super) fn new(server: Arc<Server>, link: Link) -> (Arc<Connection>, Own) {
         let now = Instant::now();
-        let (read, write) = stream.into_split();
+        let (own, write) = link.split();
         let options = &server.options;
+        let unordered = server.endpoint().security().is_some();
         let limits = Limits::new(now, options.idle, options.max_age, options.timeout, rand::random());
         let connection = Connection {
-            limits,
+            limits: Limits { unordered, ..limits },
             state: Mutex::new(State {
-                write: Some(write),
+                write,
                 queue: Vec::new(),
                 flights: SmallVec::new(),
                 received: 0,
-                replies: 0,
                 unsolicited: 0,
                 judge: false,
                 closed: None,
             }),
             task: AtomicWaker::new(),
             last_active: AtomicU64::new(server.millis(now)),
+            owed_since: AtomicU64::new(u64::MAX),
             load: AtomicUsize::new(0),
-            retired: AtomicBool::new(false),
+            retired: OnceLock::new(),
             server,
         };
-        (Arc::new(connection), read)
+        (Arc::new(connection), own)
     }
 
     /// When an octet last came.
     pub(super) fn last_active(&self) -> Instant {
         self.server.instant(self.last_active.load(Relaxed))
+    }
+
+    /// Was a query written before `since`, in the server's milliseconds, that still has no reply?
+    pub(super) fn is_stuck(&self, since: u64) -> bool {
+        self.owed_since.load(Relaxed) < since
     }
 
     /// Lets the task look again: at the queue, at the limits, at whether it is still needed.
@@ -135,9 +150,12 @@ impl Connection {
 
     /// Ends the connection: the pool forgets it, its queries are told, its task will drop the socket.
     pub(super) fn close(self: &Arc<Self>, reason: Reason) {
-        self.server.pool.withdraw(self);
+        self.server.pool.withdraw(self, reason.ended);
         let mut state = self.lock();
-        state.closed.get_or_insert(reason);
+        if state.closed.is_none() {
+            self.server.stats.closed[reason.ended as usize].add(1);
+            state.closed = Some(reason);
+        }
         state.write = None;
         let waiting: SmallVec<[Waker; 4]> = state.flights.iter_mut().filter_map(|f| f.fate.take_waker()).collect();
         drop(state);
@@ -149,9 +167,9 @@ impl Connection {
     fn submit(self: &Arc<Self>, query: Query<'_>, edns: bool) -> Result<u16, Lost> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(write) = state.write.as_ref().filter(|_| state.closed.is_none()) else {
+        if state.closed.is_some() {
             return Err(self.lost(state, true));
-        };
+        }
         let id = loop {
             let id = rand::random();
             if state.flights.iter().all(|f| f.id != id) {
@@ -159,23 +177,31 @@ impl Connection {
             }
         };
         let alone = state.flights.is_empty() && state.queue.is_empty();
-        let len = u16::try_from(message::query_len(query, edns)).unwrap_or(u16::MAX);
-        state.queue.extend_from_slice(&len.to_be_bytes());
+        let start = state.queue.len();
+        state.queue.extend_from_slice(&[0; 2]);
         message::write_query(&mut state.queue, query, id, edns);
-        if alone {
+        if self.limits.unordered && edns {
+            message::pad(&mut state.queue, start + 2, query.opt_len);
+        }
+        let len = u16::try_from(state.queue.len() - start - 2).unwrap_or(u16::MAX);
+        state.queue[start..start + 2].copy_from_slice(&len.to_be_bytes());
+        if alone && let Some(write) = &state.write {
             match write.try_write(&state.queue) {
                 Ok(n) => state.written(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => {
                     let lost = self.lost(state, true);
                     drop(guard);
-                    self.close(Reason::Peer(Some(Arc::new(e))));
+                    self.close(Reason::broken(e));
                     return Err(lost);
                 }
             }
         }
-        let flight = Flight { id, written: Instant::now(), received: state.received, fate: Fate::Waiting(None) };
-        state.flights.push(flight);
+        let written = Instant::now();
+        if self.owed_since.load(Relaxed) == u64::MAX {
+            self.owed_since.store(self.server.millis(written), Relaxed);
+        }
+        state.flights.push(Flight { id, written, received: state.received, fate: Fate::Waiting(None) });
         let queued = !state.queue.is_empty();
         drop(guard);
         if queued {
@@ -187,36 +213,40 @@ impl Connection {
     /// What to tell a query that this connection will not answer.
     fn lost(&self, state: &State, unsent: bool) -> Lost {
         let server = self.server.address();
-        let (orderly, error) = match &state.closed {
-            Some(Reason::Peer(source)) => (true, Error::Closed { server, source: source.clone() }),
-            Some(Reason::BadReply) => (false, Error::BadReply { server }),
-            Some(Reason::Unresponsive | Reason::Unused) | None => (false, Error::Closed { server, source: None }),
-        };
-        Lost { again: unsent || orderly && state.replies > 0, error }
+        match &state.closed {
+            Some(reason) if reason.ended == Ended::BadReply => {
+                Lost { again: unsent, error: Error::BadReply { server } }
+            }
+            closed => {
+                let source = closed.as_ref().and_then(|reason| reason.source.clone());
+                Lost { again: true, error: Error::Closed { server, source } }
+            }
+        }
     }
 
     /// The connection's task: reads, writes what is queued, keeps the limits.
-    pub(super) async fn run(self: Arc<Self>, mut read: OwnedReadHalf) {
+    pub(super) async fn run(self: Arc<Self>, mut own: Own) {
         /// Closes the connection also when the task is dropped.
         struct Closing(Arc<Connection>);
         impl Drop for Closing {
             fn drop(&mut self) {
-                self.0.close(Reason::Unused);
+                self.0.close(Ended::Removed.into());
             }
         }
         let closing = Closing(self);
         let connection = &closing.0;
         let mut frames = Frames::default();
         let mut timer = pin!(sleep_until(Instant::now() + connection.limits.idle));
-        let reason = poll_fn(|cx| connection.poll(cx, &mut read, &mut frames, timer.as_mut())).await;
+        let reason = poll_fn(|cx| connection.poll(cx, &mut own, &mut frames, timer.as_mut())).await;
         tracing::debug!(server = %connection.server.address(), ?reason, "connection to upstream closed");
         connection.close(reason);
+        own.farewell();
     }
 
     fn poll(
         self: &Arc<Self>,
         cx: &mut Context<'_>,
-        read: &mut OwnedReadHalf,
+        own: &mut Own,
         frames: &mut Frames,
         mut timer: Pin<&mut Sleep>,
     ) -> Poll<Reason> {
@@ -224,10 +254,10 @@ impl Connection {
         loop {
             let mut octets = [MaybeUninit::uninit(); READ];
             let mut buffer = ReadBuf::uninit(&mut octets);
-            match Pin::new(&mut *read).poll_read(cx, &mut buffer) {
+            match own.poll_read(cx, &mut buffer) {
                 Poll::Pending => break,
-                Poll::Ready(Err(e)) => return Poll::Ready(Reason::Peer(Some(Arc::new(e)))),
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Reason::Peer(None)),
+                Poll::Ready(Err(e)) => return Poll::Ready(Reason::broken(e)),
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Ended::Peer.into()),
                 Poll::Ready(Ok(())) => {
                     if let Err(reason) = self.receive(frames, buffer.filled()) {
                         return Poll::Ready(reason);
@@ -236,12 +266,12 @@ impl Connection {
             }
         }
         loop {
-            let judge = match self.flush(cx) {
+            let judge = match self.flush(cx, own) {
                 Ok(judge) => judge,
                 Err(reason) => return Poll::Ready(reason),
             };
-            if self.retired.load(Relaxed) && self.load.load(Relaxed) == 0 {
-                return Poll::Ready(Reason::Unused);
+            if let Some(&ended) = self.retired.get().filter(|_| self.load.load(Relaxed) == 0) {
+                return Poll::Ready(ended.into());
             }
             if !judge && timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
@@ -255,7 +285,8 @@ impl Connection {
 
     /// Hands out the replies that `octets` complete.
     fn receive(self: &Arc<Self>, frames: &mut Frames, octets: &[u8]) -> Result<(), Reason> {
-        self.last_active.store(self.server.millis(Instant::now()), Relaxed);
+        let now = Instant::now();
+        self.last_active.store(self.server.millis(now), Relaxed);
         let mut woken: SmallVec<[Waker; 4]> = SmallVec::new();
         let mut late = 0;
         let mut state = self.lock();
@@ -266,28 +297,34 @@ impl Connection {
             Delivered::Unsolicited => self.server.stats.unsolicited.add(1),
         });
         let flooded = state.unsolicited > UNSOLICITED;
+        let owed = state.flights.iter().filter(|f| !matches!(f.fate, Fate::Answered(_))).map(|f| f.written).min();
+        self.owed_since.store(owed.map_or(u64::MAX, |written| self.server.millis(written)), Relaxed);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         if late > 0 {
             self.server.stats.late.add(late);
+            self.server.is_alive(Transport::Tcp, now);
             (0..late).for_each(|_| self.server.pool.release(self, false));
         }
-        if flooded || result.is_err() { Err(Reason::BadReply) } else { Ok(()) }
+        if flooded || result.is_err() { Err(Ended::BadReply.into()) } else { Ok(()) }
     }
 
     /// Writes what is queued; says whether the limits are to be judged.
-    fn flush(&self, cx: &mut Context<'_>) -> Result<bool, Reason> {
+    fn flush(&self, cx: &mut Context<'_>, own: &mut Own) -> Result<bool, Reason> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(reason) = &state.closed {
             return Err(reason.clone());
         }
-        while let Some(write) = state.write.as_mut().filter(|_| !state.queue.is_empty()) {
-            match Pin::new(write).poll_write(cx, &state.queue) {
+        while !state.queue.is_empty() {
+            match own.poll_write(cx, &mut state.write, &state.queue) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(n)) => state.written(n),
-                Poll::Ready(Err(e)) => return Err(Reason::Peer(Some(Arc::new(e)))),
+                Poll::Ready(Err(e)) => return Err(Reason::broken(e)),
             }
+        }
+        if let Poll::Ready(Err(e)) = own.poll_flush(cx) {
+            return Err(Reason::broken(e));
         }
         Ok(std::mem::take(&mut state.judge))
     }
@@ -302,20 +339,20 @@ impl Connection {
             let condition = Condition {
                 last_active: self.last_active(),
                 in_use: self.load.load(Relaxed) > 0,
-                retired: self.retired.load(Relaxed),
+                retired: self.retired.get().is_some(),
                 abandoned,
             };
             match self.limits.judge(now, condition) {
                 Verdict::Keep(next) => return Ok(next),
                 // Somebody may have taken it this very moment.
-                Verdict::Idle if self.server.pool.withdraw_idle(self) => return Err(Reason::Unused),
+                Verdict::Idle if self.server.pool.withdraw_idle(self) => return Err(Ended::Idle.into()),
                 Verdict::Idle => return Ok(now + self.limits.idle),
-                Verdict::Retire => self.server.pool.withdraw(self),
+                Verdict::Retire => self.server.pool.withdraw(self, Ended::Age),
                 Verdict::Unresponsive => {
                     if let Some(query) = abandoned {
                         self.server.pool.distrust(query.written);
                     }
-                    return Err(Reason::Unresponsive);
+                    return Err(Ended::Unresponsive.into());
                 }
             }
         }
@@ -338,12 +375,10 @@ impl State {
         let id = Header::read(reply).map(|h| h.id);
         match self.flights.iter().position(|f| Some(f.id) == id) {
             Some(at) if matches!(self.flights[at].fate, Fate::Waiting(_)) => {
-                self.replies += 1;
                 let fate = std::mem::replace(&mut self.flights[at].fate, Fate::Answered(reply.to_vec()));
                 Delivered::Waiting(if let Fate::Waiting(waker) = fate { waker } else { None })
             }
             Some(at) if matches!(self.flights[at].fate, Fate::Abandoned) => {
-                self.replies += 1;
                 self.flights.swap_remove(at);
                 Delivered::Late
             }
@@ -396,7 +431,7 @@ impl Lease {
             return Ok(reply);
         }
         let connection = &waiting.lease.connection;
-        connection.close(Reason::BadReply);
+        connection.close(Ended::BadReply.into());
         Err(Lost { again: false, error: Error::BadReply { server: connection.server.address() } })
     }
 }

@@ -1,6 +1,9 @@
 //! Rows of the behaviour list, against scripted servers: real sockets on loopback, raw octets.
 
+mod encrypted;
 mod failover;
+mod health;
+mod hedging;
 mod limits;
 mod replies;
 mod support;

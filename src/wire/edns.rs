@@ -32,6 +32,8 @@ pub mod ede {
     pub const CACHED_ERROR: u16 = 13;
     /// The server is not willing.
     pub const PROHIBITED: u16 = 18;
+    /// Stale NXDOMAIN Answer.
+    pub const STALE_NXDOMAIN: u16 = 19;
     /// Not supported.
     pub const NOT_SUPPORTED: u16 = 21;
     /// No upstream could be reached.

@@ -105,6 +105,15 @@ pub struct Stored<'a> {
     pub rcode: u16,
 }
 
+/// What the TTLs of an answer are to show.
+#[derive(Clone, Copy, Debug)]
+pub enum Ttl {
+    /// What is left of them after so many seconds.
+    Aged(u32),
+    /// This, all of them (RFC 8767 §4).
+    Fixed(u32),
+}
+
 /// What an OPT may say beside the answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notes<'a> {
@@ -116,12 +125,12 @@ pub struct Notes<'a> {
 
 /// Writes `stored` for the client into `out` and returns the length; `None` when `out` is shorter than needed.
 ///
-/// `age` is in seconds. `authoritative` keeps the upstream's AA bit, which only an answer fresh from it may bear.
+/// `authoritative` keeps the upstream's AA bit, which only an answer fresh from it may bear.
 #[inline]
 pub fn answer(
     stored: &Stored<'_>,
     asked: &Asked<'_>,
-    age: u32,
+    ttl: Ttl,
     authoritative: bool,
     notes: &Notes<'_>,
     out: &mut [u8],
@@ -148,7 +157,7 @@ pub fn answer(
     body.copy_from_slice(stored.message.get(..keep.end)?);
     header.write(body);
     body.get_mut(header::LEN..header::LEN + asked.spelled.len())?.copy_from_slice(asked.spelled);
-    age_ttls(body, stored.ttl_at, age);
+    set_ttls(body, stored.ttl_at, ttl);
     let end = keep.end + opt_bytes.len();
     out.get_mut(keep.end..end)?.copy_from_slice(opt_bytes);
     Some(end)
@@ -160,16 +169,20 @@ fn expressible(rcode: u16, asked: &Asked<'_>) -> u16 {
     if rcode > 15 && asked.edns.is_none() { rcode::SERVFAIL } else { rcode }
 }
 
-/// Lowers each TTL by `age` seconds; one that was not 0 never becomes 0.
+/// Writes the TTLs. One that was 0 stays so; no other is aged to 0.
 #[inline]
-fn age_ttls(message: &mut [u8], ttl_at: &[u8], age: u32) {
+fn set_ttls(message: &mut [u8], ttl_at: &[u8], shown: Ttl) {
     for at in ttl_at.chunks_exact(2) {
         let &[hi, lo] = at else { continue };
         let at = usize::from(u16::from_be_bytes([hi, lo]));
         let Some(slot) = message.get_mut(at..).and_then(|m| m.first_chunk_mut::<4>()) else { break };
         let ttl = u32::from_be_bytes(*slot);
         if ttl != 0 {
-            *slot = ttl.saturating_sub(age).max(1).to_be_bytes();
+            let ttl = match shown {
+                Ttl::Aged(age) => ttl.saturating_sub(age).max(1),
+                Ttl::Fixed(ttl) => ttl,
+            };
+            *slot = ttl.to_be_bytes();
         }
     }
 }

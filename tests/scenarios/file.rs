@@ -57,6 +57,57 @@ pub struct Zone {
     pub negative: Bounds,
     /// How long failures are remembered at most.
     pub failure_ttl: Span,
+    /// Stale answers; as the product gives them, when nothing is written.
+    pub serve_stale: Stale,
+    /// Prefetches; the same.
+    pub prefetch: Prefetch,
+}
+
+/// How stale answers are given; what is not written is the product's default.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct Stale {
+    pub enabled: bool,
+    pub max_age: Span,
+    pub answer_ttl: Span,
+    pub client_wait: Span,
+    pub recheck: Span,
+    pub prefer_positive: bool,
+}
+
+impl Default for Stale {
+    fn default() -> Stale {
+        Stale {
+            enabled: true,
+            max_age: Span(config::limits::STALE_MAX_AGE.default),
+            answer_ttl: Span(config::limits::STALE_ANSWER_TTL.default),
+            client_wait: Span(config::limits::CLIENT_WAIT.default),
+            recheck: Span(config::limits::RECHECK.default),
+            prefer_positive: false,
+        }
+    }
+}
+
+/// What is renewed before it expires; what is not written is the product's default.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[allow(missing_docs)]
+pub struct Prefetch {
+    pub enabled: bool,
+    pub min_hits: u8,
+    /// In percent.
+    pub remaining: u8,
+}
+
+impl Default for Prefetch {
+    fn default() -> Prefetch {
+        Prefetch {
+            enabled: true,
+            min_hits: config::limits::MIN_HITS.default as u8,
+            remaining: config::limits::REMAINING.default as u8,
+        }
+    }
 }
 
 impl Default for Zone {
@@ -66,6 +117,8 @@ impl Default for Zone {
             positive: Bounds::default(),
             negative: Bounds::default(),
             failure_ttl: Span(config::limits::FAILURE_TTL.default),
+            serve_stale: Stale::default(),
+            prefetch: Prefetch::default(),
         }
     }
 }
@@ -133,7 +186,7 @@ pub enum Flag {
     Cd,
 }
 
-/// One step: exactly one of `ask`, `answer_to`, `pass`, `flush`, `upstream_asked`, and what goes with it.
+/// One step: exactly one of `ask`, `answer_to`, `pass`, `flush`, `upstream_is`, `upstream_asked`, and what goes with it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -153,8 +206,22 @@ pub struct Step {
     pub pass: Option<Span>,
     /// Entries are forgotten.
     pub flush: Option<Flush>,
+    /// From now on this is said to be the condition of the upstream's servers.
+    pub upstream_is: Option<Is>,
     /// How often the upstream has been asked since the beginning: in all, or per question.
     pub upstream_asked: Option<Asked>,
+}
+
+/// How it is with the upstream's servers.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Is {
+    /// At least one works.
+    Well,
+    /// None works, one did just before.
+    Shaken,
+    /// None works.
+    Down,
 }
 
 /// What is forgotten.
@@ -266,10 +333,11 @@ impl Step {
             self.answer_to.is_some(),
             self.pass.is_some(),
             self.flush.is_some(),
+            self.upstream_is.is_some(),
             self.upstream_asked.is_some(),
         ];
         if actions.iter().filter(|a| **a).count() != 1 {
-            return Err("a step is one of ask, answer_to, pass, flush, upstream_asked".into());
+            return Err("a step is one of ask, answer_to, pass, flush, upstream_is, upstream_asked".into());
         }
         if (self.askers.is_some() || self.later.is_some() || self.behind.is_some()) && self.ask.is_none() {
             return Err("askers, later and behind belong to ask".into());

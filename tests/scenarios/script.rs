@@ -6,7 +6,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
-use nodens::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
+use nodens::upstream::{Condition, Error, Exchange, Exchanged, Query, Reply, Transport};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,12 +25,15 @@ pub struct Script {
     used: Mutex<HashMap<String, usize>>,
     /// What was wrong with the queries that came.
     pub wrong: Mutex<Vec<String>>,
+    /// How its servers are said to be.
+    pub condition: Mutex<Condition>,
 }
 
 impl Script {
     /// Nobody has asked yet.
     pub fn new(answers: BTreeMap<String, Vec<Answer>>) -> Script {
-        Script { answers, asked: Mutex::default(), used: Mutex::default(), wrong: Mutex::default() }
+        let condition = Mutex::new(Condition::Well);
+        Script { answers, asked: Mutex::default(), used: Mutex::default(), wrong: Mutex::default(), condition }
     }
 
     /// The next answer to a query, by name, type, DO and CD.
@@ -118,6 +121,10 @@ fn answer_bytes(query: &Message, answer: &Answer) -> Vec<u8> {
 }
 
 impl Exchange for Script {
+    fn condition(&self) -> Condition {
+        *self.condition.lock().unwrap()
+    }
+
     fn exchange<'a>(&'a self, query: Query<'a>, deadline: Instant) -> Exchanged<'a> {
         Box::pin(async move {
             let start = Instant::now();

@@ -11,7 +11,7 @@ use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncodable;
-use nodens::cache::{Hot, Store, Ttls};
+use nodens::cache::{Hot, Prefetch, Stale, Store, Ttls};
 use nodens::config::limits;
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
@@ -19,7 +19,7 @@ use nodens::resolve::{Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
 use nodens::serve::{Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
-use nodens::upstream::Exchange;
+use nodens::upstream::{Condition, Exchange};
 use nodens::wire::reply::{self, Asked, OwnedAsked};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -123,9 +123,20 @@ impl World {
                 negative: range(&zone.negative, limits::MIN_TTL.default, limits::NEGATIVE_MAX_TTL.default),
                 failure: zone.failure_ttl.0,
             };
+            let s = &zone.serve_stale;
+            let stale = s.enabled.then_some(Stale {
+                max_age: s.max_age.0,
+                answer_ttl: s.answer_ttl.0.as_secs() as u32,
+                client_wait: s.client_wait.0,
+                recheck: s.recheck.0,
+                prefer_positive: s.prefer_positive,
+            });
+            let p = &zone.prefetch;
+            let prefetch = p.enabled.then_some(Prefetch { min_hits: p.min_hits, remaining: p.remaining });
             for name in &zone.names {
                 let upstream = Arc::clone(&script) as Arc<dyn Exchange>;
-                zones.push(Zone { name: wire(name)?.into(), label: metrics.zones.intern(name), upstream, ttls });
+                let label = metrics.zones.intern(name);
+                zones.push(Zone { name: wire(name)?.into(), label, upstream, ttls, stale, prefetch });
             }
         }
         let (limits, zones) = (Limits::default(), Zones::new(zones));
@@ -160,6 +171,13 @@ impl World {
             Some(Flush::Some(Under::Name(name))) => drop(self.store.flush_name(&wire(name)?)),
             Some(Flush::Some(Under::Zone(name))) => drop(self.store.flush_zone(&wire(name)?)),
             None => {}
+        }
+        if let Some(is) = step.upstream_is {
+            *self.script.condition.lock().unwrap() = match is {
+                file::Is::Well => Condition::Well,
+                file::Is::Shaken => Condition::Shaken,
+                file::Is::Down => Condition::Down,
+            };
         }
         let asked = self.script.asked.lock().unwrap();
         match &step.upstream_asked {
@@ -305,11 +323,12 @@ impl World {
     /// Lets everything run that needs no time.
     async fn settle(&self) {
         let mut quiet = 0;
-        let mut last = (0, 0);
+        let mut last = (0, 0, 0);
         // Sixteen rounds in which nothing moved: no chain of wake-ups in here is that long.
         while quiet < 16 {
             tokio::task::yield_now().await;
-            let state = (self.front.resolver.in_flight(), self.metrics.coalesced.get());
+            let resolver = &self.front.resolver;
+            let state = (resolver.in_flight(), resolver.flights(), self.metrics.coalesced.get());
             quiet = if state == last { quiet + 1 } else { 0 };
             last = state;
         }
@@ -324,7 +343,7 @@ impl World {
     /// Lets time pass: bit by bit while somebody waits, at once otherwise.
     async fn pass(&self, time: Duration) {
         let end = self.clock.now() + time;
-        while self.front.resolver.in_flight() > 0 && self.clock.now() < end {
+        while self.front.resolver.flights() > 0 && self.clock.now() < end {
             self.tick().await;
         }
         let left = end.since(self.clock.now());

@@ -12,6 +12,7 @@ pub mod netns;
 pub mod proc;
 pub mod process;
 pub mod server;
+pub mod tls;
 pub mod upstream;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};

@@ -49,6 +49,13 @@ impl Received {
         self.message().queries[0].query_type()
     }
 
+    /// Is it one of those by which nodens looks for forwarding loops?
+    pub fn is_probe(&self) -> bool {
+        let name = self.name();
+        let label = name.split('.').next().unwrap_or_default();
+        self.rtype() == RecordType::HINFO && label.len() == 32 && label.bytes().all(|c| c.is_ascii_hexdigit())
+    }
+
     pub fn is_udp(&self) -> bool {
         self.transport == Transport::Udp
     }
@@ -83,6 +90,7 @@ type Script = Arc<dyn Fn(&Received) -> Reply + Send + Sync>;
 struct State {
     script: Script,
     received: Mutex<Vec<Received>>,
+    probes: Mutex<Vec<Received>>,
     changed: Condvar,
     connections: Mutex<Vec<TcpStream>>,
     stopped: AtomicBool,
@@ -119,6 +127,7 @@ impl Upstream {
         let state = Arc::new(State {
             script: Arc::new(script),
             received: Mutex::default(),
+            probes: Mutex::default(),
             changed: Condvar::new(),
             connections: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -150,7 +159,12 @@ impl Upstream {
         self.address
     }
 
-    /// All queries so far.
+    /// The probes for forwarding loops so far.
+    pub fn probes(&self) -> Vec<Received> {
+        self.state.probes.lock().unwrap().clone()
+    }
+
+    /// All queries so far, but for probes, which come when nodens likes.
     pub fn received(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()
     }
@@ -204,6 +218,10 @@ impl State {
     fn keep(&self, bytes: Vec<u8>, transport: Transport, from: SocketAddr) -> Received {
         let mut received = self.received.lock().unwrap();
         let query = Received { bytes, transport, from, number: received.len() };
+        if Message::from_vec(&query.bytes).is_ok() && query.is_probe() {
+            self.probes.lock().unwrap().push(query.clone());
+            return query;
+        }
         received.push(query.clone());
         self.changed.notify_all();
         query

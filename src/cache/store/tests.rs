@@ -117,8 +117,9 @@ fn what_has_expired_is_purged_and_nothing_else() {
     store.insert(entry("short.x", T0, 10), 0);
     store.insert(entry("long.x", T0, 30), 0);
     store.insert(nxdomain("gone.x", T0), 0);
-    assert_eq!(store.purge(later(4_000)), 0);
-    assert_eq!(store.purge(later(10_000)), 2);
+    assert_eq!(store.purge(later(4_000), Duration::ZERO), 0);
+    assert_eq!(store.purge(later(69_000), Duration::from_secs(60)), 1, "what may be given out stale stays");
+    assert_eq!(store.purge(later(10_000), Duration::ZERO), 1);
     assert_eq!((store.usage(Kind::Positive).entries, store.usage(Kind::Negative).entries), (1, 0));
     assert!(look(&store, "long.x", later(10_000)).is_some());
     assert_eq!(store.usage(Kind::Positive).evictions, 0, "these were not pushed out");

@@ -108,8 +108,10 @@ impl Check<'_> {
     fn persist(&mut self, given: Option<&file::Persist>) -> Option<Persist> {
         const KEY: &str = "cache.persist";
         let given = given?;
-        let path = PathBuf::from(given.path.clone().unwrap_or_default());
-        if given.path.is_some() && (!path.is_absolute() || path.file_name().is_none()) {
+        let text = given.path.clone().unwrap_or_default();
+        let path = PathBuf::from(&text);
+        let is_file = path.is_absolute() && path.file_name().is_some() && !text.ends_with('/');
+        if given.path.is_some() && !is_file {
             let message = "must be the absolute path of a file, such as /var/lib/nodens/cache.bin";
             self.problem(&format!("{KEY}.path"), message);
         }

@@ -4,14 +4,14 @@
 
 use super::*;
 use crate::cache::Ttls;
-use crate::observe::queries::{Family, Proto};
+use crate::observe::queries::Family;
 use crate::resolve::Waiter;
-use crate::upstream::{Error, Exchange, Exchanged};
-use crate::wire::header::{self, Header};
+use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
+use crate::wire::header::{self, Header, rcode};
 use crate::wire::question::to_wire as wire;
 use crate::wire::question::{CLASS_IN, rtype};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -45,14 +45,14 @@ impl Upstream {
     }
 
     fn asked(&self) -> usize {
-        self.asked.load(Ordering::Relaxed)
+        self.asked.load(Relaxed)
     }
 }
 
 impl Exchange for Upstream {
     fn exchange<'a>(&'a self, query: Query<'a>, _: Instant) -> Exchanged<'a> {
         Box::pin(async move {
-            let n = self.asked.fetch_add(1, Ordering::Relaxed);
+            let n = self.asked.fetch_add(1, Relaxed);
             let (rcode, octet) = match self.acts[n.min(self.acts.len() - 1)] {
                 Act::Answer(octet) => (0, Some(octet)),
                 Act::Gated(octet) => {
@@ -88,7 +88,14 @@ impl Waiter for Client {
 
 fn zone(name: &str, label: u16, upstream: &Arc<Upstream>) -> Zone {
     let ttls = Ttls { positive: (0, 30), negative: (0, 5), failure: Duration::from_secs(5) };
-    Zone { name: wire(name).into(), label, upstream: Arc::clone(upstream) as Arc<dyn Exchange>, ttls }
+    Zone {
+        name: wire(name).into(),
+        label,
+        upstream: Arc::clone(upstream) as Arc<dyn Exchange>,
+        ttls,
+        stale: None,
+        prefetch: None,
+    }
 }
 
 /// A resolver and everything around it.
@@ -115,25 +122,33 @@ impl House {
     }
 
     fn now(&self) -> Moment {
-        Moment(self.nanos.load(Ordering::Relaxed))
+        Moment(self.nanos.load(Relaxed))
     }
 
     fn miss(&self, name: &str, client: u32, answers: &Answers) -> Miss {
+        self.miss_over(Proto::Udp, name, client, answers)
+    }
+
+    fn miss_over(&self, proto: Proto, name: &str, client: u32, answers: &Answers) -> Miss {
         Miss {
             question: Question::new(&wire(name), rtype::A, CLASS_IN).unwrap().as_bytes().into(),
             flags: Flags::default(),
             recursion_desired: true,
             client: Ipv4Addr::from_bits(0x0a00_0000 + client).into(),
             arrived: self.now(),
-            cells: self.metrics.cells(Proto::Udp, Family::V4, true),
+            cells: self.metrics.cells(proto, Family::V4, true),
             waiter: Box::new(Client(Arc::clone(answers))),
         }
     }
 
     /// One client asks; its answers, of which there should be one, come in time.
     fn ask(&self, name: &str, client: u32) -> Answers {
+        self.ask_over(Proto::Udp, name, client)
+    }
+
+    fn ask_over(&self, proto: Proto, name: &str, client: u32) -> Answers {
         let answers = Answers::default();
-        assert!(self.resolver.submit(self.miss(name, client, &answers)).is_ok());
+        assert!(self.resolver.submit(self.miss_over(proto, name, client, &answers)).is_ok());
         answers
     }
 
@@ -146,7 +161,7 @@ impl House {
 
     async fn pass(&self, time: Duration) {
         self.settle().await;
-        self.nanos.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+        self.nanos.fetch_add(time.as_nanos() as u64, Relaxed);
         tokio::time::advance(time).await;
         self.settle().await;
     }
@@ -308,6 +323,70 @@ async fn f03_all_clients_have_so_many_queries_and_no_more() {
     assert!(waits(&third), "whoever handed it over has it back, and answers it");
     house.assert_idle();
     assert!(house.resolver.submit(house.miss("c.example", 3, &third)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_answers_saved_up_for_one_address_are_let_go_but_for_a_few() {
+    let upstream = Upstream::new(&[Act::Gated(1)]);
+    let house = House::before(&upstream);
+    let names = |i| format!("n{i}.bomb.example");
+    let victim: Vec<Answers> = (0..100).map(|i| house.ask(&names(i), 1)).collect();
+    let other = house.ask("www.example", 2);
+    let over_tcp: Vec<Answers> = (0..100).map(|i| house.ask_over(Proto::Tcp, &names(i), 3)).collect();
+    house.pass(LATE).await;
+    for _ in 0..101 {
+        upstream.gate.notify_one();
+        house.settle().await;
+    }
+    let answered = |all: &[Answers]| all.iter().filter(|answers| !waits(answers)).count();
+    assert_eq!(answered(&victim), FEW, "the pulse");
+    assert_eq!(answered(&over_tcp), 100, "addresses cannot be forged there");
+    assert_eq!(octet(&one(&other)), Some(1), "who waits for little gets it, late or not");
+    assert_eq!(house.counted("nodens_dropped_total{reason=\"late\"}"), 100 - FEW as u64);
+    house.assert_idle();
+    assert_eq!(house.get(&names(0)).await.source, Source::Hit, "and what came is kept");
+}
+
+/// An answer of [`House`]'s upstream as the store has it.
+fn stored(house: &House, name: &str) -> Entry {
+    let question = Question::new(&wire(name), rtype::A, CLASS_IN).unwrap();
+    house.store.find(&house.store.key(question.as_bytes(), Flags::default())).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn e05_an_answer_is_renewed_once_and_a_few_at_a_time() {
+    let upstream = Upstream::new(&[Act::Gated(1)]);
+    let house = House::before(&upstream);
+    let names = |i: usize| format!("n{i}.example");
+    let limits = Limits { in_flight: 100, ..Limits::default() };
+    house.resolver.reconfigure(Zones::new([zone(".", 1, &upstream)]), limits);
+    for i in 0..=PREFETCHES {
+        let answer = house.ask(&names(i), 1);
+        house.settle().await;
+        upstream.gate.notify_one();
+        house.settle().await;
+        assert_eq!(octet(&one(&answer)), Some(1));
+    }
+    let asked = upstream.asked();
+    house.pass(Duration::from_secs(29)).await;
+    let first = stored(&house, &names(0));
+    for i in (0..=PREFETCHES).chain(0..=PREFETCHES) {
+        house.resolver.renew(stored(&house, &names(i)));
+    }
+    house.settle().await;
+    assert_eq!((upstream.asked() - asked, house.resolver.flights()), (PREFETCHES, PREFETCHES));
+    assert_eq!(house.counted("nodens_prefetches_total{outcome=\"skipped\"}"), 2, "the last one, each time");
+    for _ in 0..PREFETCHES {
+        upstream.gate.notify_one();
+        house.settle().await;
+    }
+    assert_eq!(house.counted("nodens_prefetches_total{outcome=\"renewed\"}"), PREFETCHES as u64);
+    assert_eq!(stored(&house, &names(0)).age(house.now()), 0);
+    // Somebody who still holds the old answer has it renewed no more.
+    house.resolver.renew(first);
+    house.settle().await;
+    assert_eq!((upstream.asked() - asked, house.resolver.flights()), (PREFETCHES, 0));
+    house.assert_idle();
 }
 
 #[tokio::test(start_paused = true)]

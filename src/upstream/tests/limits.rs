@@ -86,7 +86,7 @@ async fn too_many_that_wait_are_told_so() {
         assert!(poll!(one).is_pending());
     }
     assert!(matches!(ask(&group, "www").await, Err(Error::Busy { .. })));
-    assert!(!snapshot(&group, 0).failing);
+    assert!(!snapshot(&group, 0).failing[1]);
     // Who goes away makes room.
     fitting.truncate(3);
     assert!(poll!(Box::pin(ask(&group, "www"))).is_pending());
@@ -127,6 +127,8 @@ async fn a_dropped_exchange_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_threads_share_a_group() {
     let server = tcp(|stream, _| answer_all(stream)).await;
+    // Held, so that no query that goes out over UDP as well is sent from this very port, and heard by its sender.
+    let _silent = tokio::net::UdpSocket::bind(server.address).await.unwrap();
     let group = Arc::new(Group::new(Options { max_connections: 4, ..options(Protocol::Tcp) }, &[server.address]));
     let askers = (0..64).map(|asker| {
         let group = group.clone();

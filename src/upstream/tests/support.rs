@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 
@@ -62,7 +62,7 @@ pub(super) fn framed(message: &[u8]) -> Vec<u8> {
 }
 
 /// Reads one framed query; `None` when the connection ends.
-pub(super) async fn read_query(stream: &mut TcpStream) -> Option<Vec<u8>> {
+pub(super) async fn read_query(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     let len = stream.read_u16().await.ok()?;
     let mut message = vec![0; usize::from(len)];
     stream.read_exact(&mut message).await.ok()?;
@@ -70,12 +70,13 @@ pub(super) async fn read_query(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 /// Writes one framed message, if anybody still reads.
-pub(super) async fn send(stream: &mut TcpStream, message: &[u8]) {
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &[u8]) {
     let _ = stream.write_all(&framed(message)).await;
+    let _ = stream.flush().await;
 }
 
 /// Answers every query on the connection until it ends.
-pub(super) async fn answer_all(mut stream: TcpStream) {
+pub(super) async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     while let Some(query) = read_query(&mut stream).await {
         send(&mut stream, &reply(&query, 0)).await;
     }
@@ -198,6 +199,33 @@ async fn exchange(group: &Group, query: Query<'_>, deadline: Instant) -> Result<
 /// The cells of the n-th server.
 pub(super) fn snapshot(group: &Group, server: usize) -> Snapshot {
     group.servers()[server].snapshot()
+}
+
+/// Lets paused time pass, a millisecond at a time: each after all that can happen without it has, sockets included.
+pub(super) fn let_time_pass() {
+    tokio::spawn(async {
+        loop {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+/// Asks one name after the other, a new one every `interval`, without waiting for answers; returns how long each took.
+pub(super) async fn ask_steadily(group: &Arc<Group>, count: usize, interval: Duration) -> Vec<Duration> {
+    let mut asked = Vec::new();
+    for n in 0..count {
+        let group = group.clone();
+        asked.push(tokio::spawn(async move {
+            let started = Instant::now();
+            ask(&group, &format!("name{n}")).await.unwrap();
+            started.elapsed()
+        }));
+        tokio::time::sleep(interval).await;
+    }
+    futures_util::future::join_all(asked).await.into_iter().map(Result::unwrap).collect()
 }
 
 /// Waits until the cells of the first server satisfy `wanted`.

@@ -1,7 +1,7 @@
 //! The life of TCP connections: reuse, loss, limits.
 
 use super::support::*;
-use crate::upstream::{Error, Group, Options, Outcome, Protocol};
+use crate::upstream::{Ended, Error, Group, Options, Outcome, Protocol};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -41,9 +41,9 @@ async fn d06_a_silent_connection_is_given_up_and_its_other_queries_are_asked_aga
     let started = Instant::now();
     let (one, two) = tokio::join!(ask(&group, "one"), ask(&group, "two"));
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
-    assert!(started.elapsed() >= Duration::from_millis(300));
-    assert_eq!(server.seen(), 2);
-    assert!(snapshot(&group, 0).queries[1][Outcome::Timeout as usize] >= 1);
+    assert!(started.elapsed() >= Duration::from_millis(150), "half the timeout, since so much is less than 200 ms");
+    assert_eq!(server.seen(), 2, "one new connection, beside the only one there may be, for both");
+    until(&group, |s| s.closed[Ended::Unresponsive as usize] == 1).await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn d08_an_idle_connection_closed_as_we_write_is_no_error() {
     let after = snapshot(&group, 0);
     assert_eq!((server.seen(), after.retries), (2, 1));
     assert_eq!(after.queries[1][Outcome::Ok as usize], 2);
-    assert!(!after.failing, "it says nothing about the server");
+    assert!(!after.failing[1], "it says nothing about the server");
 }
 
 #[tokio::test]
@@ -108,11 +108,11 @@ async fn d08_a_new_connection_that_closes_is_a_failure_of_the_server() {
     let working = tcp(|stream, _| answer_all(stream)).await;
     let both = Group::new(options(Protocol::Tcp), &[closing.address, working.address]);
     assert_eq!(ask(&both, "www").await.unwrap().server.address(), working.address);
-    assert_eq!(closing.seen(), 1);
-    assert!(snapshot(&both, 0).failing);
+    assert_eq!(closing.seen(), 2, "once more: behind one address there may be several");
+    assert!(snapshot(&both, 0).failing[1]);
     let error = ask(&group_of(&closing), "www").await.unwrap_err();
     assert!(matches!(error, Error::Closed { .. }), "{error}");
-    assert_eq!(closing.seen(), 3, "twice, then it is enough");
+    assert_eq!(closing.seen(), 6, "twice that, then it is enough");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn d16_one_slow_name_delays_no_other() {
         _ = &mut slow => panic!("never answered"),
         () = others => {}
     }
-    assert_eq!(server.seen(), 2, "the slow one has its connection, the others have theirs");
+    assert!(server.seen() <= 3, "the slow one has its connection, perhaps a hedge, the others have theirs");
 }
 
 #[tokio::test]
@@ -249,7 +249,8 @@ async fn d19_an_old_connection_answers_what_it_has_and_gets_no_more() {
         }
     })
     .await;
-    let options = Options { max_age: Duration::from_millis(50), max_connections: 1, ..options(Protocol::Tcp) };
+    let (max_age, idle) = (Duration::from_millis(50), Duration::from_millis(50));
+    let options = Options { max_age, idle, max_connections: 1, ..options(Protocol::Tcp) };
     let group = Group::new(options, &[server.address]);
     let others = async {
         until(&group, |s| s.connections.busy == 1).await;
@@ -290,6 +291,6 @@ async fn d20_servers_that_stay_keep_their_connections_and_those_that_go_finish()
     let _ = timeout(LONG, gate.acquire_many(10)).await.expect("closed when drained").unwrap();
     assert_eq!(staying.seen(), 1);
 
-    group.set_servers(&[]);
+    group.set_servers(&[] as &[std::net::SocketAddr]);
     assert!(matches!(ask(&group, "www").await, Err(Error::NoServers)));
 }

@@ -104,7 +104,7 @@ async fn c16_a_truncated_reply_is_asked_for_again_over_tcp() {
     let answer = ask(&auto, "www").await.unwrap();
     assert_eq!((answer.transport, server.seen()), (Transport::Tcp, 1));
     assert_eq!(header::Header::read(&answer.message).unwrap().flags & header::TC, 0);
-    let [of_udp, of_tcp] = snapshot(&auto, 0).queries;
+    let [of_udp, of_tcp, _] = snapshot(&auto, 0).queries;
     assert_eq!((of_udp[Outcome::Truncated as usize], of_tcp[Outcome::Ok as usize]), (1, 1));
 
     let udp_only = ask(&group(server.address), "www").await.unwrap();

@@ -42,7 +42,7 @@ fn reply(query: &[u8], n: u16, age: u32, flags: u16) -> Vec<u8> {
     let (message, ttl_at) = stored(n, flags);
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
     let mut out = vec![0; 65535];
-    let len = answer(&s, &Asked::over_udp(&q), age, false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(age), false, &Notes::default(), &mut out).unwrap();
     out.truncate(len);
     out
 }
@@ -106,7 +106,7 @@ fn losing_only_additional_records_is_no_truncation() {
     let Gate::Ask(q) = read(&q) else { panic!() };
     let mut out = [0; 512];
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
-    let len = answer(&s, &Asked::over_udp(&q), 0, false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
     let m = Message::from_vec(&out[..len]).unwrap();
     assert!(!m.metadata.truncation);
     assert_eq!(m.answers.len(), 1);
@@ -122,11 +122,21 @@ fn e01_ttls_age_and_never_reach_zero() {
 }
 
 #[test]
+fn d03_stale_answers_show_one_ttl_whatever_their_age() {
+    let (mut message, ttl_at) = stored(2, 0);
+    let at = |i: usize| usize::from(u16::from_be_bytes([ttl_at[2 * i], ttl_at[2 * i + 1]]));
+    message[at(1)..at(1) + 4].copy_from_slice(&5u32.to_be_bytes());
+    set_ttls(&mut message, &ttl_at, Ttl::Fixed(30));
+    assert!((0..2).all(|i| message[at(i)..at(i) + 4] == 30u32.to_be_bytes()));
+}
+
+#[test]
 fn c18_a_ttl_of_zero_stays_zero() {
     let (mut message, ttl_at) = stored(1, 0);
     let at = usize::from(u16::from_be_bytes([ttl_at[0], ttl_at[1]]));
     message[at..at + 4].fill(0);
-    age_ttls(&mut message, &ttl_at, 5);
+    set_ttls(&mut message, &ttl_at, Ttl::Aged(5));
+    set_ttls(&mut message, &ttl_at, Ttl::Fixed(5));
     assert_eq!(message[at..at + 4], [0; 4]);
 }
 
@@ -139,7 +149,7 @@ fn c32_extended_rcodes_need_edns() {
         let q = query(0, size, false);
         let Gate::Ask(q) = read(&q) else { panic!() };
         let mut out = [0; 512];
-        let len = answer(&s, &Asked::over_udp(&q), 0, false, &Notes::default(), &mut out).unwrap();
+        let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
         let m = Message::from_vec(&out[..len]).unwrap();
         assert_eq!(u16::from(m.metadata.response_code), code);
     }
@@ -155,9 +165,9 @@ fn b22_keepalive_is_answered_over_tcp_only() {
     let (message, ttl_at) = stored(1, 0);
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
     let mut out = [0; 1500];
-    let len = answer(&s, &Asked::over_udp(&q), 0, false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
     assert_eq!(len, message.len() + OPT_LEN);
-    let len = answer(&s, &Asked::over_tcp(&q, 80), 0, false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_tcp(&q, 80), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
     assert_eq!(out[len - 6..len], [0, 11, 0, 2, 0, 80]);
 }
 

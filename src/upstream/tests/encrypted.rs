@@ -1,0 +1,418 @@
+//! Encrypted servers: who is trusted, what is never sent, and the life of their connections.
+
+use super::support::*;
+use crate::upstream::{Endpoint, Error, Group, Options, Outcome, Protocol, Security, Transport};
+use futures_util::future::join_all;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{ServerConfig, version};
+use tokio_rustls::server::TlsStream;
+
+const NAME: &str = "dns.corp.example";
+
+/// An issuer, with its certificate in a file.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        Authority::called("issuer")
+    }
+
+    fn called(name: &str) -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Authority { issuer, folder: tempfile::tempdir().unwrap() };
+        std::fs::write(authority.file(), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    /// The file for `forward.ca`.
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// What a server called `name` until the end of the year `until` presents.
+    fn signs(&self, name: &str, until: i32) -> Arc<ServerConfig> {
+        self.signs_for(name, until, &[&version::TLS13, &version::TLS12])
+    }
+
+    fn signs_for(
+        &self,
+        name: &str,
+        until: i32,
+        versions: &[&'static tokio_rustls::rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(until, 12, 31);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let chain = vec![CertificateDer::from(certificate)];
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
+        Arc::new(builder.with_single_cert(chain, key).unwrap())
+    }
+
+    /// The server at `address` that must have the name [`NAME`] and a certificate of ours.
+    fn expects(&self, address: SocketAddr) -> Endpoint {
+        endpoint(address, Some(self.file()))
+    }
+}
+
+fn endpoint(address: SocketAddr, ca: Option<PathBuf>) -> Endpoint {
+    Endpoint::secure(address, Security { scheme: "tls", name: NAME.to_owned(), ca })
+}
+
+/// A server over TLS that runs `script` for every connection whose handshake succeeds.
+async fn tls<F>(config: Arc<ServerConfig>, script: impl Fn(TlsStream<TcpStream>, usize) -> F + Send + 'static) -> Script
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let script = Arc::new(Mutex::new(script));
+    tcp(move |stream, n| {
+        let (config, script) = (config.clone(), script.clone());
+        async move {
+            if let Ok(stream) = TlsAcceptor::from(config).accept(stream).await {
+                let running = script.lock().unwrap()(stream, n);
+                running.await;
+            }
+        }
+    })
+    .await
+}
+
+/// A group of encrypted servers, in this order.
+fn group(servers: &[Endpoint]) -> Group {
+    // Whatever protocol the others are spoken to by: these are not.
+    Group::new(options(Protocol::Auto), servers)
+}
+
+/// Asks the one server of `endpoint`, which must fail for `reason`, say so, and be passed over for a plain one after it.
+async fn d24_fails(endpoint: Endpoint, reason: &str) {
+    let alone = group(std::slice::from_ref(&endpoint));
+    let error = ask(&alone, "secret").await.unwrap_err();
+    assert_eq!(error.to_string(), format!("upstream {endpoint}: {reason}"));
+    assert!(matches!(error, Error::Untrusted { .. }) && error.ede() == 23, "{error:?}");
+    let cells = snapshot(&alone, 0);
+    assert!(cells.failing[Transport::Tls as usize], "health is told");
+    assert!(cells.queries[Transport::Tls as usize][Outcome::Untrusted as usize] >= 1, "{cells:?}");
+    assert_eq!((cells.queries[0], cells.queries[1], cells.dials), ([0; 10], [0; 10], 0));
+
+    let next = tcp(|stream, _| answer_all(stream)).await;
+    let both = Group::new(options(Protocol::Tcp), &[endpoint, next.address.into()]);
+    assert_eq!(ask(&both, "www").await.unwrap().server.address(), next.address);
+}
+
+#[tokio::test]
+async fn d24_a_query_goes_over_tls_to_a_server_that_proves_its_name() {
+    let authority = Authority::new();
+    for versions in [[&version::TLS13], [&version::TLS12]] {
+        let server = tls(authority.signs_for(NAME, 4000, &versions), |stream, _| answer_all(stream)).await;
+        let group = group(&[authority.expects(server.address)]);
+        let reply = ask_with_opt(&group, "www").await.unwrap();
+        assert_eq!((reply.transport, reply.server), (Transport::Tls, authority.expects(server.address)));
+        for _ in 0..20 {
+            ask(&group, "www").await.unwrap();
+        }
+        let cells = snapshot(&group, 0);
+        assert_eq!((server.seen(), cells.dials), (1, 1), "one connection for all of them");
+        assert_eq!(cells.queries[Transport::Tls as usize][Outcome::Ok as usize], 21);
+        assert_eq!((cells.queries[0], cells.queries[1]), ([0; 10], [0; 10]));
+    }
+}
+
+#[tokio::test]
+async fn d24_expired_certificate() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 2020), |stream, _| answer_all(stream)).await;
+    d24_fails(authority.expects(server.address), "certificate expired").await;
+}
+
+#[tokio::test]
+async fn d24_wrong_name() {
+    let authority = Authority::new();
+    let server = tls(authority.signs("dns.other.example", 4000), |stream, _| answer_all(stream)).await;
+    d24_fails(authority.expects(server.address), "certificate is not for dns.corp.example").await;
+}
+
+#[tokio::test]
+async fn d24_unknown_issuer() {
+    let (ours, others) = (Authority::called("ours"), Authority::called("others"));
+    let server = tls(others.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let reason = format!("certificate signed by nobody in {} (forward.ca)", ours.file().display());
+    d24_fails(ours.expects(server.address), &reason).await;
+    let named = tls(Authority::called("ours").signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let reason = "certificate not signed by the issuer that it names; has that one a new key?";
+    d24_fails(ours.expects(named.address), reason).await;
+    let reason = "certificate signed by nobody whom the system trusts; forward.ca names others";
+    d24_fails(endpoint(server.address, None), reason).await;
+}
+
+#[tokio::test]
+async fn d24_a_file_of_issuers_that_cannot_be_used_is_named() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let path = authority.file();
+    let cannot = |why: &str| format!("cannot use {} (forward.ca): {why}", path.display());
+    std::fs::write(&path, "nothing of the kind").unwrap();
+    d24_fails(authority.expects(server.address), &cannot("no certificate of an issuer in it")).await;
+    std::fs::remove_file(&path).unwrap();
+    d24_fails(authority.expects(server.address), &cannot("No such file or directory (os error 2)")).await;
+}
+
+#[tokio::test]
+async fn d24_a_renewed_file_of_issuers_is_taken_up() {
+    let (old, new) = (Authority::called("old"), Authority::called("new"));
+    let server = tls(new.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let group = group(&[old.expects(server.address)]);
+    ask(&group, "www").await.unwrap_err();
+    std::fs::copy(new.file(), old.file()).unwrap();
+    ask(&group, "www").await.unwrap();
+}
+
+#[tokio::test]
+async fn d24_no_downgrade() {
+    // Servers of plain DNS on that port, over TCP and UDP, that would answer; all that comes is kept.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let kept = seen.clone();
+    let server = tcp(move |mut stream, _| {
+        let kept = kept.clone();
+        async move {
+            let mut octets = [0; 4096];
+            while let Ok(n @ 1..) = stream.read(&mut octets).await {
+                kept.lock().unwrap().extend_from_slice(&octets[..n]);
+                // To a server of plain DNS the greeting is the beginning of a message; this one answers all the same.
+                send(&mut stream, &reply(&query("secret"), 0)).await;
+            }
+        }
+    })
+    .await;
+    let datagrams = tokio::net::UdpSocket::bind(server.address).await.unwrap();
+    let authority = Authority::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Auto] {
+        let group = Group::new(options(protocol), &[authority.expects(server.address)]);
+        for _ in 0..3 {
+            let error = ask(&group, "secret").await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("upstream tls://{}#{NAME}: does not speak TLS on this port", server.address)
+            );
+        }
+        let cells = snapshot(&group, 0);
+        assert_eq!((cells.queries[0], cells.queries[1]), ([0; 10], [0; 10]));
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() > 100 && seen[0] == 22, "greetings came");
+    assert!(!seen.windows(6).any(|octets| octets == b"secret"), "but no question");
+    assert!(datagrams.try_recv(&mut [0; 512]).is_err(), "nor did any datagram");
+}
+
+#[tokio::test]
+async fn d24_a_full_pool_does_not_overflow_to_udp() {
+    let authority = Authority::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let server = tls(authority.signs(NAME, 4000), move |stream, _| {
+        let gate = held.clone();
+        async move {
+            let _ = gate.acquire().await.unwrap();
+            answer_all(stream).await;
+        }
+    })
+    .await;
+    let datagrams = tokio::net::UdpSocket::bind(server.address).await.unwrap();
+    let group = group(&[authority.expects(server.address)]);
+    let names: Vec<_> = (0..400).map(|n| format!("name{n}")).collect();
+    let all = join_all(names.iter().map(|name| ask(&group, name)));
+    let open = async {
+        until(&group, |s| s.in_flight == 400 && s.connections.busy == 4).await;
+        gate.add_permits(1);
+    };
+    let (answers, ()) = tokio::join!(all, open);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(snapshot(&group, 0).overflows, 0);
+    assert!(datagrams.try_recv(&mut [0; 512]).is_err());
+}
+
+#[tokio::test]
+async fn d24_handshake_hangs() {
+    let authority = Authority::new();
+    let server = tcp(|stream, _| hang(stream)).await;
+    let started = Instant::now();
+    d24_fails(
+        authority.expects(server.address),
+        "the TLS handshake was not finished in time; does it speak TLS on this port?",
+    )
+    .await;
+    assert!(started.elapsed() < LONG / 2);
+    let server = tcp(|stream, _| async move { drop(stream) }).await;
+    let group = group(&[authority.expects(server.address)]);
+    let error = ask(&group, "www").await.unwrap_err().to_string();
+    assert!(error.contains("in the TLS handshake") || error.contains("the TLS handshake failed"), "{error}");
+}
+
+#[tokio::test]
+async fn d24_silent_close() {
+    let authority = Authority::new();
+    // Every connection answers one query and ends without a farewell when the next one comes.
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        let query = read_query(&mut stream).await.unwrap();
+        send(&mut stream, &reply(&query, 0)).await;
+        read_query(&mut stream).await;
+        drop(stream.into_inner().0);
+    })
+    .await;
+    let group = group(&[authority.expects(server.address)]);
+    for n in 1..=5 {
+        ask(&group, "www").await.unwrap();
+        assert_eq!(server.seen(), n);
+    }
+    let cells = snapshot(&group, 0);
+    assert_eq!(cells.queries[Transport::Tls as usize][Outcome::Ok as usize], 5);
+    assert_eq!((cells.retries, cells.failing), (4, [false; 3]), "asked once more on a new connection, no harm done");
+
+    // One that never answers has failed, and says what happened without a library's prose.
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        read_query(&mut stream).await;
+        drop(stream.into_inner().0);
+    })
+    .await;
+    let group = self::group(&[authority.expects(server.address)]);
+    let error = ask(&group, "www").await.unwrap_err();
+    assert!(matches!(error, Error::Closed { source: None, .. }), "{error}");
+    assert!(snapshot(&group, 0).failing[Transport::Tls as usize]);
+}
+
+#[tokio::test]
+async fn d24_replies_out_of_order_reach_their_queries() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        // The first is for the connection's sake; the others are answered last first.
+        let first = read_query(&mut stream).await.unwrap();
+        send(&mut stream, &reply(&first, 0)).await;
+        let mut queries = Vec::new();
+        while queries.len() < 10 {
+            queries.extend(read_query(&mut stream).await);
+        }
+        for query in queries.iter().rev() {
+            send(&mut stream, &reply(query, 0)).await;
+        }
+        answer_all(stream).await;
+    })
+    .await;
+    let one = Options { max_connections: 1, ..options(Protocol::Tcp) };
+    let group = Group::new(one, &[authority.expects(server.address)]);
+    ask(&group, "first").await.unwrap();
+    let names: Vec<_> = (0..10).map(|n| format!("name{n}")).collect();
+    let answers = join_all(names.iter().map(|name| ask(&group, name))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(server.seen(), 1);
+}
+
+#[tokio::test]
+async fn d24_a_reply_to_another_question_is_none() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        while let Some(query) = read_query(&mut stream).await {
+            send(&mut stream, &other_question(&query)).await;
+        }
+    })
+    .await;
+    let group = group(&[authority.expects(server.address)]);
+    assert!(matches!(ask(&group, "www").await.unwrap_err(), Error::BadReply { .. }));
+}
+
+#[tokio::test]
+async fn d16_a_name_that_is_never_answered_delays_no_other_over_tls() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        while let Some(query) = read_query(&mut stream).await {
+            if label(&query) != "lost" {
+                send(&mut stream, &reply(&query, 0)).await;
+            }
+        }
+    })
+    .await;
+    let brief = Options { timeout: Duration::from_millis(300), max_connections: 1, ..options(Protocol::Tcp) };
+    let group = Group::new(brief, &[authority.expects(server.address)]);
+    let lost = ask_until(&group, "lost", Instant::now() + Duration::from_millis(300));
+    let others = async {
+        let end = Instant::now() + Duration::from_millis(600);
+        while Instant::now() < end {
+            ask(&group, "quick").await.unwrap();
+        }
+    };
+    let (lost, ()) = tokio::join!(lost, others);
+    assert!(matches!(lost, Err(Error::Timeout { .. })), "{lost:?}");
+    assert_eq!((snapshot(&group, 0).retries, snapshot(&group, 0).connections.busy > 0), (0, true));
+}
+
+#[tokio::test]
+async fn d06_a_silent_connection_is_replaced_over_tls() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |mut stream, n| async move {
+        if n == 0 {
+            let query = read_query(&mut stream).await.unwrap();
+            send(&mut stream, &reply(&query, 0)).await;
+            return hang(stream).await;
+        }
+        answer_all(stream).await;
+    })
+    .await;
+    let brief = Options { timeout: Duration::from_millis(300), max_connections: 1, ..options(Protocol::Tcp) };
+    let group = Group::new(brief, &[authority.expects(server.address)]);
+    ask(&group, "first").await.unwrap();
+    ask(&group, "second").await.unwrap();
+    assert_eq!(server.seen(), 2);
+}
+
+#[tokio::test]
+async fn d24_an_idle_connection_is_closed_with_a_farewell_and_not_replaced() {
+    let authority = Authority::new();
+    let (closed, mut was_closed) = mpsc::channel(1);
+    let server = tls(authority.signs(NAME, 4000), move |mut stream, _| {
+        let closed = closed.clone();
+        async move {
+            let query = read_query(&mut stream).await.unwrap();
+            send(&mut stream, &reply(&query, 0)).await;
+            // An end without a farewell would be an error here.
+            assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+            closed.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let brief = Options { idle: Duration::from_millis(50), ..options(Protocol::Tcp) };
+    let group = Group::new(brief, &[authority.expects(server.address)]);
+    ask(&group, "www").await.unwrap();
+    timeout(LONG, was_closed.recv()).await.unwrap().unwrap();
+    until(&group, |s| s.connections == Default::default()).await;
+    assert_eq!(server.seen(), 1);
+}
+
+#[tokio::test]
+async fn d25_a_burst_opens_one_connection_first_and_few_in_all() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let group = group(&[authority.expects(server.address)]);
+    let names: Vec<_> = (0..60).map(|n| format!("name{n}")).collect();
+    for answer in join_all(names.iter().map(|name| ask(&group, name))).await {
+        answer.unwrap();
+    }
+    assert!(server.seen() <= 4, "{} connections", server.seen());
+}
