@@ -113,6 +113,23 @@ fn e17_after_a_kill_there_is_what_was_saved_last() {
     assert_eq!(kept.asked("a.example."), 1);
 }
 
+/// What has expired is worth keeping, too.
+#[test]
+fn e17_after_a_restart_without_any_upstream_answers_are_given_out_stale() {
+    let kept = Kept::new();
+    let config = kept.config("1d").replace("maxTtl: 1h }, negative", "maxTtl: 1s }, negative");
+    let config = config.replace("cache: {", "cache: { serveStale: { clientWait: 50ms },");
+    let server = Server::start(&config);
+    ask(&server, "a.example.");
+    stop(server);
+    drop(kept.upstream);
+    let mut server = Server::start(&config);
+    server.until("it is given out stale", |server| {
+        let reply = server.udp(&query("a.example.", A));
+        reply.answers.first().is_some_and(|record| record.ttl == 30)
+    });
+}
+
 #[test]
 fn e17_a_file_that_cannot_be_used_is_named_and_nothing_of_it_is_used() {
     let kept = Kept::new();

@@ -4,11 +4,12 @@
 
 use libfuzzer_sys::fuzz_target;
 use nodens::cache::Store;
+use nodens::cache::entry::Refresh;
 use nodens::cache::persist::{self, Terms};
 use nodens::observe::labels::Labels;
 use nodens::sys::clock::Moment;
 use nodens::wire::query::{self, Gate};
-use nodens::wire::reply::{self, Asked, Notes};
+use nodens::wire::reply::{self, Asked, Notes, Ttl};
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -35,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = persist::load(
             Cursor::new(file),
             &terms,
-            |_| Some(1),
+            |_| Some((1, Refresh::default())),
             |entry| {
                 entries.push(entry);
                 ControlFlow::Continue(())
@@ -48,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
         let client = reply::upstream_query(entry.question(), true, false, true);
         if let Gate::Ask(query) = query::read(&client) {
             let (asked, notes) = (Asked::over_udp(&query), Notes::default());
-            let _ = reply::answer(&entry.as_stored(), &asked, entry.age(now), true, &notes, &mut out);
+            let _ = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(entry.age(now)), true, &notes, &mut out);
         }
         store.insert(entry, 0);
     }
@@ -58,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = persist::load(
         Cursor::new(again.into_inner()),
         &terms,
-        |_| Some(1),
+        |_| Some((1, Refresh::default())),
         |_| {
             loaded += 1;
             ControlFlow::Continue(())

@@ -10,6 +10,7 @@
 //! [`cache::persist`]: crate::cache::persist
 
 use crate::cache::Store;
+use crate::cache::entry::Refresh;
 use crate::cache::persist::{self, Terms};
 use crate::cache::store::OVERHEAD;
 use crate::config::Config;
@@ -182,7 +183,11 @@ impl Keeper {
     /// Loads what there is, unless it is too late for that.
     fn load(&self, zones: &Zones, too_late: &AtomicBool) {
         let (generation, mut loaded, mut bytes) = (self.store.generation(), 0, 0);
-        let zone = |name: &[u8]| zones.find(name).map(|zone| zone.label);
+        let zone = |name: &[u8]| {
+            let zone = zones.find(name)?;
+            let refresh = zone.prefetch.map(|rule| Refresh::new(rule, rand::random()));
+            Some((zone.label, refresh.unwrap_or_default()))
+        };
         let read = || -> Result<SystemTime, persist::Error> {
             let file = Patient { file: self.place.open()?, too_late };
             persist::load(file, &self.terms(), zone, |entry| {

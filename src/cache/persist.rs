@@ -8,7 +8,7 @@
 //! one that goes on over a boot, and can be set: one that was set back makes nothing younger than it was. Zones are found
 //! anew by name. Where and when files are written is not decided here.
 
-use super::entry::{About, Entry};
+use super::entry::{About, Entry, Refresh};
 use super::key::Flags;
 use super::policy::MAX_TTL;
 use crate::observe::labels::Labels;
@@ -121,14 +121,15 @@ pub fn saved_at(input: &mut impl Read) -> Result<SystemTime, Error> {
 }
 
 /// Gives what is in the file `input` and may still be given out to `take`, until that says to stop; returns when the file
-/// was written. `zone` says by what number the zone of a name (as on the wire) goes; what belongs to none is left out.
+/// was written. `zone` says by what number the zone of a name (as on the wire) goes, and when its answers are renewed; what
+/// belongs to none is left out.
 ///
 /// # Errors
 /// When something is wrong with it. Unless `input` has changed meanwhile, nothing was given to `take` then.
 pub fn load<R: Read + Seek>(
     input: R,
     terms: &Terms<'_>,
-    zone: impl Fn(&[u8]) -> Option<u16>,
+    zone: impl Fn(&[u8]) -> Option<(u16, Refresh)>,
     mut take: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<SystemTime, Error> {
     let mut input = BufReader::with_capacity(CHUNK, input);
@@ -163,7 +164,7 @@ pub fn load<R: Read + Seek>(
         let lifetime = u32::from_be_bytes([l0, l1, l2, l3]).min(MAX_TTL);
         let stored = age.checked_mul(TENTH).and_then(|age| terms.now.0.checked_sub(age));
         let (true, Some(stored)) = (is_of_use(age, lifetime, terms.stale), stored) else { continue };
-        let Some(zone) = owner(&message).and_then(&zone) else { continue };
+        let Some((zone, refresh)) = owner(&message).and_then(&zone) else { continue };
         let from = usize::from(u16::from_be_bytes([u0, u1])).checked_sub(1).and_then(|at| names.get_mut(at));
         let upstream = from.map(|(name, number)| *number.get_or_insert_with(|| terms.upstreams.intern(name)));
         let about = About {
@@ -175,7 +176,7 @@ pub fn load<R: Read + Seek>(
             zone,
             upstream: upstream.unwrap_or(Labels::NONE),
         };
-        let entry = Entry::new(&message, about);
+        let entry = Entry::with_refresh(&message, about, refresh);
         if is_whole(&entry) && take(entry).is_break() {
             break;
         }

@@ -93,6 +93,9 @@ async fn e17_what_one_saves_the_next_loads() {
     assert_eq!(new.metric("nodens_persist_entries{what=\"loaded\"}"), 2.0);
     let zone = new.store.iter().next().unwrap().about().zone;
     assert_eq!(&*new.metrics.zones.name(zone), "example.");
+    let entry = new.store.iter().find(|entry| entry.is_fresh(Moment::now())).unwrap();
+    let late = entry.about().stored + Duration::from_millis(29_900);
+    assert!((0..9).any(|_| entry.wants_refresh(late)), "like any other it is renewed early");
 }
 
 #[tokio::test]
@@ -175,7 +178,7 @@ async fn what_comes_too_late_is_not_loaded() {
             stale: Duration::ZERO,
             upstreams: &new.metrics.upstreams,
         },
-        |_| Some(0),
+        |_| Some((0, Refresh::default())),
         |_| ControlFlow::Continue(()),
     );
     assert!(matches!(loaded, Err(persist::Error::Read(_))));

@@ -41,7 +41,7 @@ impl Side {
     /// What is in `file`, where the zone is `zone` and nothing else.
     fn load_zone(&self, file: &[u8], zone: &str, stale: Duration) -> Result<Vec<Entry>, Error> {
         let zone = to_wire(zone);
-        let number = |name: &[u8]| crate::wire::question::is_within(name, &zone).then_some(ZONE);
+        let number = |name: &[u8]| crate::wire::question::is_within(name, &zone).then_some((ZONE, Refresh::default()));
         let mut taken = Vec::new();
         load(Cursor::new(file), &self.terms(stale), number, |entry| {
             taken.push(entry);
@@ -170,7 +170,7 @@ fn it_goes_on_until_it_is_told_to_stop() {
         taken += 1;
         if taken == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    load(Cursor::new(&file), &side.terms(Duration::ZERO), |_| Some(ZONE), enough).unwrap();
+    load(Cursor::new(&file), &side.terms(Duration::ZERO), |_| Some((ZONE, Refresh::default())), enough).unwrap();
     assert_eq!(taken, 2);
 }
 
