@@ -28,12 +28,12 @@
 //! ([`network`]), binds all sockets, starts the server with copies of them, asks it four times a second, and replaces it
 //! when it dies or hangs. It is one thread, and reads no packet but the replies to its own questions. The server
 //! ([`app::supervised`]) reads everybody's packets and may do nothing else: no capability, few system calls, no file to be
-//! written ([`sys::confine`]). They talk over a socket pair ([`guardian::control`]). Where nothing is to be made of the
+//! written but the saved cache ([`sys::confine`]). They talk over a socket pair ([`guardian::control`]). Where nothing is to be made of the
 //! network there is no guardian, and one process binds its own sockets.
 //!
 //! Threads of the server: one per UDP worker and address, which never waits for anything but packets; one for look-ups and
-//! TCP; one beside them for metrics, health, reload and the addresses of upstreams ([`app`]). One more in each process
-//! writes the log ([`observe::log`]).
+//! TCP; one beside them for metrics, health, reload and the addresses of upstreams ([`app`]); one that loads and saves the
+//! cache, if that is to be kept ([`cache::persist`]). One more in each process writes the log ([`observe::log`]).
 //!
 //! # Who may use whom
 //!

@@ -47,7 +47,12 @@ fn check(output: &Output) {
 
 /// Confines this thread and those it starts; the test's main thread, which waits, is said to be less confined.
 fn confine() {
-    let confinement = confine::server();
+    confine_but_for(None);
+}
+
+/// The same, but for a folder that may be written in.
+fn confine_but_for(folder: Option<&Path>) {
+    let confinement = confine::server(folder);
     assert!(matches!(confinement.capabilities, Err(Obstacle::Threads(2))), "{confinement}");
     assert!(matches!(confinement.landlock, Err(Obstacle::Threads(2) | Obstacle::Absent)), "{confinement}");
     assert!(confinement.no_new_privs.is_ok(), "{confinement}");
@@ -101,6 +106,9 @@ fn what_the_server_does_not_need_fails() {
         assert!(fs::remove_file(&file).is_err());
         assert!(fs::rename(&file, file.with_extension("b")).is_err());
         assert!(fs::create_dir(file.with_extension("c")).is_err());
+        for number in [libc::SYS_flock, libc::SYS_fsync, libc::SYS_ftruncate, libc::SYS_renameat] {
+            assert_eq!(call(number, [-1; 4]), Err(libc::ENOSYS), "call {number}");
+        }
         assert_eq!(fs::read(&file).unwrap(), b"kept");
 
         // Privileges.
@@ -135,6 +143,46 @@ fn what_the_server_does_not_need_fails() {
         ] {
             assert_eq!(call(number, [-1; 4]), Err(libc::ENOSYS), "call {number}");
         }
+        return;
+    };
+    check(&output);
+}
+
+/// With a folder to write in, that folder is all that is added.
+#[test]
+fn a_file_can_be_replaced_in_the_one_folder_and_nowhere_else() {
+    let Some(output) = again() else {
+        use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, ftruncate, openat, renameat};
+        let [ours, other] = ["ours", "other"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+        for folder in [&ours, &other] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join("cache"), "old").unwrap();
+        }
+        confine_but_for(Some(&ours));
+        let open = |path: &Path| openat(CWD, path, OFlags::WRONLY | OFlags::CREATE, Mode::RUSR | Mode::WUSR);
+        for content in ["first", "second"] {
+            let mut new = File::from(open(&ours.join("new")).unwrap());
+            flock(&new, FlockOperation::NonBlockingLockExclusive).unwrap();
+            ftruncate(&new, 0).unwrap();
+            new.write_all(content.as_bytes()).unwrap();
+            new.sync_all().unwrap();
+            renameat(CWD, ours.join("new"), CWD, ours.join("cache")).unwrap();
+        }
+        assert_eq!(fs::read(ours.join("cache")).unwrap(), b"second");
+
+        for name in ["cache", "new"] {
+            assert_eq!(open(&other.join(name)).err(), Some(Errno::ACCESS), "{name}");
+        }
+        assert!(renameat(CWD, ours.join("cache"), CWD, other.join("cache")).is_err());
+        assert!(renameat(CWD, other.join("cache"), CWD, ours.join("cache")).is_err());
+        for flags in [OFlags::RDWR | OFlags::CREATE, OFlags::WRONLY, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC] {
+            assert_eq!(openat(CWD, ours.join("cache"), flags, Mode::RUSR).err(), Some(Errno::NOSYS), "{flags:?}");
+        }
+        assert!(fs::remove_file(ours.join("cache")).is_err());
+        assert!(fs::create_dir(ours.join("folder")).is_err());
+        assert!(Command::new("/bin/true").spawn().is_err());
+        assert_eq!(fs::read(other.join("cache")).unwrap(), b"old");
+        assert_eq!(fs::read(ours.join("cache")).unwrap(), b"second");
         return;
     };
     check(&output);

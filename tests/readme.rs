@@ -42,7 +42,9 @@ fn commands() -> Vec<(Runner, String)> {
             "nodens" if line.contains("127.0.0.1:5300") => Runner::WithDemo,
             "nodens" if line.starts_with("nodens network") || line.starts_with("nodens cleanup") => Runner::Isolated,
             "nodens" if !line.starts_with("nodens serve") => Runner::Alone,
-            "benches/side_by_side.py" => Runner::Bench,
+            "benches/side_by_side.py" | "benches/failures.py" => Runner::Bench,
+            // Whoever has a day; the same test is a part of all others.
+            "benches/soak.sh" => Runner::Cargo,
             _ => panic!("no test runs this command of README.md: {line}"),
         }
     };
@@ -179,18 +181,22 @@ fn is_no_name(c: char) -> bool {
 }
 
 #[test]
-fn the_side_by_side_script_takes_what_is_shown() {
+fn the_scripts_that_measure_take_what_is_shown() {
     for line in of(Runner::Bench) {
         if !can_run("python3") {
             continue;
         }
-        let ran = shell(&format!("{line} --nodens {NODENS} --check"), &root());
+        let (script, binary) = match line.contains("failures.py") {
+            true => ("failures: ", "--subject"),
+            false => ("side_by_side: ", "--nodens"),
+        };
+        let ran = shell(&format!("{line} {binary} {NODENS} --check"), &root());
         let complaint = stderr(&ran);
         if ran.status.success() {
             assert_eq!(stdout(&ran), "all that is needed is there\n");
         } else {
             // Politely: one sentence, no traceback; wrong usage would be the README's fault.
-            assert!(complaint.starts_with("side_by_side: ") && complaint.lines().count() == 1, "{line}: {complaint}");
+            assert!(complaint.starts_with(script) && complaint.lines().count() == 1, "{line}: {complaint}");
             skip(&format!("{}: {line}", complaint.trim_end()));
         }
     }

@@ -6,7 +6,8 @@
 mod support;
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::A as A4;
+use hickory_proto::rr::{RData, Record, RecordType};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -174,4 +175,26 @@ fn b24_a_server_that_knows_no_edns_is_asked_without() {
             assert_eq!(with(&names[1]), [false], "{protocol} {code}: it is remembered");
         }
     }
+}
+
+/// Services on private addresses are what clusters are made of, so nothing is filtered unless somebody asks for it.
+#[test]
+fn c34_addresses_that_could_be_meant_for_rebinding_pass_unchanged() {
+    let special = ["127.0.0.1", "169.254.169.254", "10.0.0.1", "172.16.0.1", "192.168.0.1"];
+    let special = special.map(|ip| ip.parse::<Ipv4Addr>().unwrap());
+    let upstream = Upstream::start(move |q| {
+        let mut message = reply(&q.message(), ResponseCode::NoError);
+        let name = message.queries[0].name().clone();
+        message.answers = special.iter().map(|&ip| Record::from_rdata(name.clone(), 300, RData::A(A4(ip)))).collect();
+        message.into()
+    });
+    let server = Server::start(&forward_to(&[upstream.address()], ""));
+    // From the upstream, then from the cache.
+    for _ in 0..2 {
+        for answer in [server.udp(&query("rebind.example.", A)), server.tcp(&query("rebind.example.", A))] {
+            let data: Vec<RData> = answer.answers.iter().map(|record| record.data.clone()).collect();
+            assert_eq!(data, special.map(|ip| RData::A(A4(ip))));
+        }
+    }
+    assert_eq!(upstream.asked_for("rebind.example.").len(), 1);
 }

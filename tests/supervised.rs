@@ -314,6 +314,32 @@ fn g03_what_waits_in_the_sockets_is_answered_by_the_next_server() {
     assert_eq!(receive_udp(&client).answers.len(), 2);
 }
 
+/// What it may write it is told by the configuration: a file in one folder.
+#[test]
+fn e17_a_server_leaves_its_cache_to_the_next_however_it_ends() {
+    let upstream = upstream();
+    let guardian = Guardian::new(&upstream);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cache");
+    let persist = format!("cache: {{ persist: {{ path: {}, interval: 1d }} }}\n", file.display());
+    guardian.write(&(forward(upstream.address()) + &persist));
+    let server = guardian.serving();
+    assert_eq!(guardian.udp("a.example.").answers.len(), 2);
+    server.order(Order::Save);
+    until("it is saved", || file.exists().then_some(()));
+    server.kill(Signal::KILL);
+    server.end();
+    let server = guardian.serving();
+    assert_eq!(server.status("Seccomp"), "2");
+    assert_eq!((guardian.udp("a.example.").answers.len(), guardian.udp("b.example.").answers.len()), (2, 2));
+    let [a, b] = ["a.example.", "b.example."].map(|name| upstream.asked_for(name).len());
+    assert_eq!([a, b], [1, 1], "what was saved is known");
+    let before = std::fs::metadata(&file).unwrap().len();
+    server.order(Order::Stop);
+    assert_eq!(server.end(), Ending::Exited(0));
+    assert!(std::fs::metadata(&file).unwrap().len() > before, "with the second name");
+}
+
 #[test]
 fn g05_a_broken_file_does_not_keep_a_server_from_coming_back() {
     let (before, after) = (upstream(), upstream());

@@ -148,6 +148,45 @@ fn h09_ten_roll_overs_with_iptables_lose_nothing() {
     roll(&world, &Setup { firewall: "iptables", ..Setup::default() }, "ten roll-overs, iptables");
 }
 
+/// The cache goes from one to the next by a file that is written when the next one starts: TTLs are short.
+#[test]
+fn e17_g14_after_an_upgrade_what_was_asked_before_is_not_asked_again() {
+    const NAMES: u64 = 300;
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cache");
+    let setup = Setup { persist: Some(file.clone()), ..Setup::default() };
+    let mut report = Report::new("three upgrades that take the cache along", COLUMNS);
+    let ask_all = || {
+        let names = format!("--names={NAMES}");
+        let figures = Asking::start(&world.pods[0], &["--rate=600", "--duration=1000", &names], &targets(&[LOCAL[0]]));
+        let figures = figures.finish();
+        [sum(&figures, |f| f.lost), sum(&figures, |f| f.failed)]
+    };
+    let mut current = setup.start(&world);
+    assert!(!file.exists(), "there is nothing to load, and nobody to save for");
+    let load = Load::start(&world);
+    assert_eq!(ask_all(), [0, 0]);
+    for round in 1..=3 {
+        let mut next = setup.launch(&world);
+        next.until("both serve", || serving(&world) == 2);
+        leave(&mut current);
+        let misses = next.metric(&world.node, "nodens_cache_misses_total", "");
+        assert_eq!(ask_all(), [0, 0]);
+        let missed = next.metric(&world.node, "nodens_cache_misses_total", "") - misses;
+        let loaded = next.metric(&world.node, "nodens_persist_entries", "loaded");
+        report.note(&format!("upgrade {round}: {loaded} answers loaded, {missed} misses after it"));
+        report.check(loaded >= NAMES as f64, || format!("upgrade {round}: only {loaded} answers loaded"));
+        // Beside those of the clients, nodens looks up the addresses of kube-dns.
+        report.check(missed < NAMES as f64 / 10.0, || format!("upgrade {round}: {missed} misses"));
+        report.check(!next.log().contains("WARN"), || format!("upgrade {round}: {}", next.log()));
+        current = next;
+    }
+    load.finish_whole(&mut report);
+    report.end();
+}
+
 /// A probe cannot tell whom it asks while two are there, so the old one may be told to end too early.
 #[test]
 fn g01_told_to_end_too_early_the_old_one_waits_for_the_new_one() {

@@ -45,7 +45,8 @@ fuzz_target!(|packet: &[u8]| {
                 for n in [0, 1, 200] {
                     let entry = entry(&query, n);
                     let notes = Notes { error: None, explanation: asked.explain().then_some("source=hit") };
-                    let len = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(7), false, &notes, &mut out).expect("room");
+                    let len =
+                        reply::answer(&entry.as_stored(), &asked, Ttl::Aged(7), false, &notes, &mut out).expect("room");
                     check(&out[..len], asked.limit);
                 }
             }

@@ -57,7 +57,8 @@ fuzz_target!(|input: (u16, u32, &[u8])| {
     let mut out = vec![0; 65_535];
     for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 100)] {
         let asked = Asked { id, flags: id & !header::OPCODE, ..asked };
-        let len = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(age), true, &Notes::default(), &mut out).expect("room");
+        let len =
+            reply::answer(&entry.as_stored(), &asked, Ttl::Aged(age), true, &Notes::default(), &mut out).expect("room");
         assert!(len <= asked.limit);
         let sent = Message::from_vec(&out[..len]).expect("what is sent can be read");
         assert!(

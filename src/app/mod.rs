@@ -4,9 +4,9 @@
 //! configuration wants, and [`supervised`] is the server that the guardian starts and hands its sockets to. Elsewhere
 //! [`run`] is all of it, on sockets of its own.
 //!
-//! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, workers, listeners, probes.
-//! The end is the start backwards: readiness falls first, then sockets leave their groups with their queues read out,
-//! then what is in flight is answered.
+//! The order of a start: all sockets ([`sockets`]), upstreams and zones, cache and resolver, what was saved of the cache
+//! (`persist`), workers, listeners, probes. The end is the start backwards: readiness falls first, then sockets leave their
+//! groups with their queues read out, then what is in flight is answered, and the cache is saved.
 
 mod endpoints;
 mod guard;
@@ -14,6 +14,7 @@ pub mod last_good;
 mod loops;
 mod metrics;
 mod network_metrics;
+mod persist;
 mod reload;
 mod side;
 pub mod sockets;
@@ -32,14 +33,16 @@ use crate::serve::client::{Acl, ConnectionLimits};
 use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
+use crate::sys::code;
 use ipnet::{IpNet, Ipv4Net};
 use last_good::LastGood;
+use persist::Persistence;
 use sockets::Sockets;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use upstreams::Upstreams;
@@ -52,6 +55,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ROUND: u32 = 192;
 /// How often expired answers are looked for.
 const PURGE: Duration = Duration::from_secs(10);
+/// When a start is over.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How often a drain looks whether it is over.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -148,7 +153,9 @@ pub fn run(options: Options) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
         let sockets = Sockets::bind(&options.config)?;
-        let running = start(prepare(options, Some(log.clone()))?, sockets)?;
+        let mut prepared = prepare(options, Some(log.clone()))?;
+        prepared.load(None).await?;
+        let running = start(prepared, sockets)?;
         let mut asked_to_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -217,6 +224,7 @@ pub struct Running {
     readiness: Arc<Readiness>,
     workers: Vec<Worker>,
     listeners: JoinSet<()>,
+    persistence: Option<Persistence>,
     /// Ends when dropped.
     _side: side::Side,
     /// Aborted when dropped.
@@ -242,6 +250,7 @@ pub struct Prepared {
     upstreams: Upstreams,
     metrics: Arc<Metrics>,
     log: Option<log::Log>,
+    persistence: Option<Persistence>,
 }
 
 /// Prepares the daemon, on the runtime on which it shall run.
@@ -256,7 +265,19 @@ pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Erro
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
-    Ok(Prepared { options, store, resolver, upstreams, metrics, log })
+    Ok(Prepared { options, store, resolver, upstreams, metrics, log, persistence: None })
+}
+
+impl Prepared {
+    /// Loads the cache that was saved before, if one is to be kept, and has it saved from now on. With `since`, a
+    /// predecessor saves after that time.
+    async fn load(&mut self, since: Option<SystemTime>) -> Result<(), Error> {
+        let zones = self.upstreams.zones(&self.options.config)?;
+        let store = Arc::clone(&self.store);
+        let started = Persistence::start(&self.options.config, store, zones, &self.metrics, since).await;
+        self.persistence = started.map_err(system("the thread that saves the cache"))?;
+        Ok(())
+    }
 }
 
 /// Starts what was prepared behind `sockets`.
@@ -264,7 +285,7 @@ pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Erro
 /// # Errors
 /// When the system gives too little. Nothing is left running then.
 pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
-    let Prepared { options, store, resolver, upstreams, metrics, log } = prepared;
+    let Prepared { options, store, resolver, upstreams, metrics, log, persistence } = prepared;
     let config = &options.config;
     let own = sockets.addresses();
     let readiness = Readiness::new(Clock::System);
@@ -284,7 +305,8 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
     background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes())));
-    let mut beside: Vec<side::Task> = vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front)))];
+    let mut beside: Vec<side::Task> =
+        vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front))), Box::pin(settle())];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
     for (listener, routes) in pages.chain(probes) {
@@ -304,7 +326,16 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     }
     let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
-    Ok(Running { parts, readiness, workers, listeners, _side: side, background })
+    Ok(Running { parts, readiness, workers, listeners, persistence, _side: side, background })
+}
+
+/// Gives back what the start alone needed, once it is over.
+async fn settle() {
+    tokio::time::sleep(SETTLED).await;
+    if let Err(error) = code::release() {
+        tracing::debug!(%error, "cannot give back memory of the start");
+    }
+    std::future::pending().await
 }
 
 /// Has the store give back what has expired, now and then, for ever.
@@ -324,7 +355,12 @@ impl Running {
         self.parts.house.bid_farewell();
     }
 
-    /// Stops: takes nothing new, answers what has arrived, at most for five seconds.
+    /// Has the cache saved now, if it is to be kept.
+    pub fn save(&self) {
+        self.persistence.iter().for_each(Persistence::save);
+    }
+
+    /// Stops: takes nothing new, answers what has arrived, at most for five seconds; then saves the cache, at most for one.
     pub async fn stop(mut self) {
         self.readiness.register("lifecycle").set(false, "stopping");
         self.parts.house.close();
@@ -341,6 +377,9 @@ impl Running {
             tracing::warn!(in_flight, connections, "not everything was answered in time");
         }
         self.background.shutdown().await;
+        if let Some(persistence) = &self.persistence {
+            persistence.save_last().await;
+        }
     }
 }
 

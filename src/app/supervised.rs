@@ -8,7 +8,7 @@ use super::endpoints;
 use super::last_good::{self, LastGood, is_bound_alike};
 use super::network_metrics::Network;
 use super::sockets::Sockets;
-use super::{Error, Options, abort_on_panic, prepare, raise_descriptors, runtime, start, start_log, system};
+use super::{Error, Options, abort_on_panic, persist, prepare, raise_descriptors, runtime, start, start_log, system};
 use crate::config::{self, Loaded, Overrides, Problem, Problems};
 use crate::guardian::control::{LONGEST, Order, Report, pack, unpack};
 use crate::observe::log::Log;
@@ -20,13 +20,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Runs a server with `count` inherited descriptors: the control socket, the last good configuration, then sockets in any
-/// order. Returns when it was told to stop and has drained.
+/// order. Another instance that serves was told to save its cache after `since`. Returns when it was told to stop and has
+/// drained.
 ///
 /// # Errors
 /// When it cannot start, and when the guardian is gone.
-pub fn run(count: usize, path: Option<PathBuf>, overrides: Overrides) -> Result<(), Error> {
+pub fn run(count: usize, since: Option<SystemTime>, path: Option<PathBuf>, overrides: Overrides) -> Result<(), Error> {
     let mut descriptors = spawn::inherited(count).map_err(system("with inherited descriptors"))?.into_iter();
     let (Some(control), Some(memory)) = (descriptors.next(), descriptors.next()) else {
         let missing = io::Error::other("the control socket and the configuration are not among them");
@@ -35,10 +37,11 @@ pub fn run(count: usize, path: Option<PathBuf>, overrides: Overrides) -> Result<
     // Whoever stops the guardian means the guardian, which then tells us. A reload that comes before the file is followed
     // is in vain: it has just been read.
     signal::ignore(&[Signal::TERM, Signal::INT, Signal::HUP]);
-    // Before the first thread and the first packet.
-    let confinement = confine::server();
     let memory = File::from(memory);
+    // It says what is to be permitted, and is as trustworthy as whoever started us.
     let (loaded, bound, complaints) = configuration(path.as_deref(), &overrides, &memory)?;
+    // Before the first thread and the first packet.
+    let confinement = confine::server(persist::folder(&loaded.config));
     let log = start_log(&loaded.config)?;
     for complaint in complaints {
         tracing::error!(%complaint, "the last good configuration is used");
@@ -51,7 +54,7 @@ pub fn run(count: usize, path: Option<PathBuf>, overrides: Overrides) -> Result<
     let source = path.or_else(|| loaded.source.clone());
     let options = Options { source, last_good: Some(last_good), ..Options::from((loaded, overrides)) };
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(options, text, descriptors.collect(), control.into(), &log));
+    let result = runtime.block_on(serve(options, text, since, descriptors.collect(), control.into(), &log));
     log.flush();
     runtime.shutdown_background();
     result
@@ -85,13 +88,15 @@ fn configuration(
 async fn serve(
     options: Options,
     text: String,
+    since: Option<SystemTime>,
     descriptors: Vec<OwnedFd>,
     control: UnixDatagram,
     log: &Log,
 ) -> Result<(), Error> {
     let guardian = Arc::new(Guardian::new(control).map_err(system("the control socket"))?);
     let (config, last_good) = (options.config.clone(), options.last_good.clone());
-    let prepared = prepare(options, Some(log.clone()))?;
+    let mut prepared = prepare(options, Some(log.clone()))?;
+    prepared.load(since).await?;
     if let Err(error) = guardian.tell(&Report::Ready) {
         tracing::error!(%error, "cannot tell the guardian that all is prepared");
     }
@@ -100,7 +105,7 @@ async fn serve(
         match guardian.order().await {
             Some(Order::State(now)) => state = Some(*now),
             Some(Order::Open) => break,
-            Some(Order::Farewell) => {}
+            Some(Order::Farewell | Order::Save) => {}
             Some(Order::Stop) => return Ok(()),
             None => return Err(Error::Orphaned),
         }
@@ -127,6 +132,7 @@ async fn serve(
             Some(Order::State(state)) => network.set(*state),
             Some(Order::Open) => {}
             Some(Order::Farewell) => running.bid_farewell(),
+            Some(Order::Save) => running.save(),
             Some(Order::Stop) => break,
             None => return Err(Error::Orphaned),
         }

@@ -3,6 +3,7 @@
 pub mod entry;
 pub mod hot;
 pub mod key;
+pub mod persist;
 pub mod policy;
 pub mod store;
 

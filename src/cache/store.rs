@@ -185,6 +185,11 @@ impl Store {
         }
     }
 
+    /// Everything in it, fresh or not, in no order. Not for a thread that serves.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> {
+        Kind::ALL.into_iter().flat_map(|kind| self.part(kind).map.iter().map(|(_, entry)| entry))
+    }
+
     /// Gives back the memory of what expired `max_age` ago or earlier; returns how many entries that was. Looks at every
     /// entry, some 100 ns each: not for a thread that serves.
     pub fn purge(&self, now: Moment, max_age: Duration) -> usize {

@@ -5,6 +5,7 @@ use super::{Error, Outcome, output};
 use crate::{app, config};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,9 @@ pub struct Args {
     /// Take so many descriptors from the guardian that started this process, instead of binding sockets.
     #[arg(long, value_name = "N", hide = true)]
     pub supervised: Option<usize>,
+    /// Another instance was told to save its cache after this time, in milliseconds since 1970: wait for that.
+    #[arg(long, value_name = "MS", hide = true, requires = "supervised")]
+    pub saved_since: Option<u64>,
 }
 
 /// Runs the daemon; returns when it has been stopped.
@@ -33,7 +37,8 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
     let listen = args.listen.iter().map(SocketAddr::to_string).collect();
     let overrides = config::Overrides { listen, upstream: args.upstream };
     if let Some(count) = args.supervised {
-        app::supervised::run(count, args.config, overrides)?;
+        let since = args.saved_since.map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
+        app::supervised::run(count, since, args.config, overrides)?;
         return Ok(Outcome::Success);
     }
     let loaded = config::load(args.config.as_deref(), &overrides)?;

@@ -23,6 +23,8 @@ pub enum Order {
     Open,
     /// Close TCP connections behind an answer: packets of theirs will not find their way for long.
     Farewell,
+    /// Save the cache, if it is to be kept: another instance starts and will read it.
+    Save,
     /// Take sockets out of their groups, answer what has arrived, end.
     Stop,
 }
@@ -84,7 +86,7 @@ mod tests {
         let (ours, theirs) = pair().unwrap();
         let network = Status { firewall: "nftables".to_owned(), notrack: true, ..Status::default() };
         let state = State { network, restarts: [("hang".to_owned(), 1)].into() };
-        for order in [Order::State(Box::new(state)), Order::Open, Order::Farewell, Order::Stop] {
+        for order in [Order::State(Box::new(state)), Order::Open, Order::Farewell, Order::Save, Order::Stop] {
             ours.send(&pack(&order).unwrap()).unwrap();
             let mut room = [0; LONGEST];
             let len = theirs.recv(&mut room).unwrap();

@@ -2,17 +2,20 @@
 //!
 //! Each binds an abstract socket whose name says when it began and what it does: the kernel lists them per network
 //! namespace in `/proc/net/unix`, whatever container they live in, and takes the name away with the process, however that
-//! ends. Nothing is ever sent. Shared things (a dummy link, the standing table, iptables rules) are seen to by the newest
+//! ends. What is sent to it means no more than that it should look at the others: anybody can send. Shared things (a dummy link, the standing table, iptables rules) are seen to by the newest
 //! instance that serves, and removed by the last.
 
 use crate::sys::clock::Moment;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// What names begin with.
 const PREFIX: &str = "nodens/";
+/// Calls that are taken from the queue at a time: somebody may call without end.
+const CALLS: usize = 64;
 
 /// What an instance does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +54,7 @@ pub struct Other {
 pub struct Instance {
     generation: String,
     stage: Stage,
-    _name: UnixDatagram,
+    name: UnixDatagram,
 }
 
 impl Instance {
@@ -63,7 +66,7 @@ impl Instance {
         // As text, an older one sorts before a newer one.
         let generation = format!("{:012x}-{:04x}", now.0 / 1_000_000, rand::random::<u16>());
         let name = bind(&generation, Stage::Starting)?;
-        Ok(Instance { generation, stage: Stage::Starting, _name: name })
+        Ok(Instance { generation, stage: Stage::Starting, name })
     }
 
     /// A name that no other instance has, in letters, digits and a hyphen.
@@ -77,7 +80,7 @@ impl Instance {
     /// What the kernel says to `bind`; what was said before stands.
     pub fn set(&mut self, stage: Stage) -> io::Result<()> {
         if self.stage != stage {
-            *self = Instance { _name: bind(&self.generation, stage)?, generation: self.generation.clone(), stage };
+            *self = Instance { name: bind(&self.generation, stage)?, generation: self.generation.clone(), stage };
         }
         Ok(())
     }
@@ -90,6 +93,25 @@ impl Instance {
         let mut others = all()?;
         others.retain(|other| other.generation != self.generation);
         Ok(others)
+    }
+
+    /// Has `other` look at the others. In vain if it knows no calls, or changes its stage just now.
+    pub fn call(&self, other: &Other) {
+        let _ = address(&other.generation, other.stage).and_then(|address| self.name.send_to_addr(&[1], &address));
+    }
+
+    /// Becomes readable when this instance is called.
+    pub fn calls(&self) -> BorrowedFd<'_> {
+        self.name.as_fd()
+    }
+
+    /// Was it called since it was asked last? Takes no notice of more calls than the kernel keeps.
+    pub fn was_called(&self) -> bool {
+        let mut calls = 0;
+        while calls < CALLS && self.name.recv(&mut [0]).is_ok() {
+            calls += 1;
+        }
+        calls > 0
     }
 
     /// Is it on this instance to see to what all share? `others` are those of now.
@@ -108,8 +130,13 @@ pub fn all() -> io::Result<Vec<Other>> {
 }
 
 fn bind(generation: &str, stage: Stage) -> io::Result<UnixDatagram> {
-    let name = format!("{PREFIX}{generation}/{}", stage.name());
-    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
+    let socket = UnixDatagram::bind_addr(&address(generation, stage)?)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn address(generation: &str, stage: Stage) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("{PREFIX}{generation}/{}", stage.name()))
 }
 
 /// The instances in a text like `/proc/net/unix`; one that is just changing its stage is there with the further one.
@@ -153,6 +180,24 @@ mod tests {
         let gone = new.generation().to_owned();
         drop(new);
         assert!(old.others().unwrap().iter().all(|other| other.generation != gone));
+    }
+
+    #[test]
+    fn an_instance_is_called_by_name_and_a_flood_of_calls_is_one() {
+        let now = Moment::now();
+        let mut old = Instance::announce(now).unwrap();
+        let new = Instance::announce(Moment(now.0 + 5_000_000)).unwrap();
+        let other = |stage| Other { generation: old.generation().to_owned(), stage };
+        new.call(&other(Stage::Serving));
+        assert!(!old.was_called(), "it is not that far");
+        let (starting, serving) = (other(Stage::Starting), other(Stage::Serving));
+        (0..1_000).for_each(|_| new.call(&starting));
+        assert!(old.was_called() && !old.was_called());
+        old.set(Stage::Serving).unwrap();
+        new.call(&starting);
+        assert!(!old.was_called(), "that name is gone");
+        new.call(&serving);
+        assert!(old.was_called());
     }
 
     #[test]

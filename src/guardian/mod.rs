@@ -8,7 +8,7 @@
 //! What happens when something dies: the server → the next one has its sockets, with all that is queued in them. The
 //! guardian → the kernel takes the live table and a TUN away and kills the server (PDEATHSIG); kube-dns answers by way of
 //! the standing table. Both → the same. See [`duty`] for a server that hangs, [`instances`] for two guardians on one
-//! node, and `watch` for a stop.
+//! node, and `watch` for a stop and for the cache that goes from one instance to the next.
 
 pub mod control;
 pub mod duty;
@@ -34,7 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 pub struct Job {
     /// What is to be made of the host's network.
     pub plan: Plan,
-    /// The server's command line, without the program and without `--supervised N`.
+    /// The server's command line, without the program and what only its guardian can know.
     pub arguments: Vec<OsString>,
     /// Passed to each server: where it keeps what the next one shall know.
     pub text: File,

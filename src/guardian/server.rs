@@ -10,10 +10,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// CPU time between two looks that shows a server at work, above what its housekeeping takes.
 const WORK: Duration = Duration::from_millis(1);
+
+/// How long a death is waited for at the end.
+const DEATH: Duration = Duration::from_secs(1);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How often it is believed that kube-dns has moved; one that is sound looks every ten seconds.
 const MOVES: Duration = Duration::from_millis(500);
@@ -31,14 +36,19 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts one of `program`, which was this process's own when it began.
-    pub(super) fn start(program: &Path, job: &Job, bound: &Bound) -> io::Result<Server> {
+    /// Starts one of `program`, which was this process's own when it began. With `since`, another instance is about to save
+    /// its cache.
+    pub(super) fn start(program: &Path, job: &Job, bound: &Bound, since: Option<SystemTime>) -> io::Result<Server> {
         let (ours, theirs) = control::pair()?;
         ours.set_nonblocking(true)?;
         let mut sockets = vec![theirs.as_fd(), job.text.as_fd()];
         sockets.extend(bound.dns.iter().map(|(fd, _)| fd).chain(&bound.http).map(AsFd::as_fd));
         let mut arguments = job.arguments.clone();
         arguments.extend(["--supervised".into(), sockets.len().to_string().into()]);
+        if let Some(since) = since {
+            let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            arguments.extend(["--saved-since".into(), since.to_string().into()]);
+        }
         // Should the file have been replaced or removed, it is still this very program that is meant.
         let program = if is_running(program) { program.to_owned() } else { PathBuf::from("/proc/self/exe") };
         let child = Spawn { program: &program, arguments: &arguments, sockets: &sockets }.start()?;
@@ -119,10 +129,13 @@ impl Server {
         self.hung
     }
 
-    /// Kills it and waits for its end.
+    /// Kills it and waits for its end, but not for long: a disk that hangs keeps it from ending.
     pub(super) fn end(mut self) {
         self.signal(Signal::KILL);
-        let _ = self.child.wait();
+        let latest = Moment::now() + DEATH;
+        while matches!(self.child.try_wait(), Ok(None)) && Moment::now() < latest {
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// Has it ended? Then how, and why.

@@ -1,5 +1,8 @@
 //! The guardian's loop: one thread that waits for signals, the server, probes and the kernel's notifications, and does
 //! what [`Duty`] decides. How it ends is in `stop`.
+//!
+//! Whoever starts a server while another instance serves calls that one, whose server saves its cache then; the new server
+//! waits for the file, but not for long, and loads it before it says that it is ready.
 
 mod stop;
 
@@ -19,7 +22,7 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use stop::Stop;
 
 /// How often probes begin.
@@ -39,6 +42,8 @@ const INSIST: Duration = Duration::from_millis(250);
 const REST: u32 = 10;
 /// How often things are looked at without being notified.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often other instances are heard, at most: each time the whole cache may have to be written.
+const HEAR: Duration = Duration::from_secs(1);
 /// How often a stop looks for its successor.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -55,6 +60,7 @@ pub(super) struct Watch {
     round: Option<(Moment, Round)>,
     next_round: Moment,
     next_look: Moment,
+    next_call: Moment,
     rested: Moment,
     repaired: Option<Moment>,
     stop: Stop,
@@ -79,6 +85,7 @@ impl Watch {
             round: None,
             next_round: now,
             next_look: now + LOOK,
+            next_call: now,
             rested: now,
             repaired: None,
             stop: Stop::Not,
@@ -95,6 +102,7 @@ impl Watch {
             self.hear_signals();
             self.hear_server();
             let now = Moment::now();
+            self.hear_others(now);
             self.probe(now);
             self.look(now);
             if self.go_on_stopping(now) {
@@ -119,6 +127,9 @@ impl Watch {
         let mut fds = vec![readable(self.signals.as_fd())];
         if let Some(server) = &self.server {
             fds.extend(server.waits().map(readable));
+        }
+        if now >= self.next_call {
+            fds.push(readable(self.instance.calls()));
         }
         fds.extend(self.host.events().map(|events| readable(events.as_fd())));
         for (fd, write) in self.round.iter().flat_map(|(_, round)| round.waits()) {
@@ -223,6 +234,17 @@ impl Watch {
         self.duty.ended(Moment::now());
         if self.another_serves() {
             self.make_room();
+        }
+    }
+
+    /// Has the server save its cache for another instance that calls because it is about to start one.
+    fn hear_others(&mut self, now: Moment) {
+        if now >= self.next_call && self.instance.was_called() {
+            self.next_call = now + HEAR;
+            let starting = self.others().iter().any(|other| other.stage == Stage::Starting);
+            if let Some(server) = self.server.as_ref().filter(|_| starting) {
+                server.send(&Order::Save);
+            }
         }
     }
 
@@ -365,9 +387,13 @@ impl Watch {
         }
     }
 
+    /// Starts a server; another instance that serves saves its cache meanwhile.
     fn start(&mut self, now: Moment) {
-        match Server::start(&self.program, &self.job, &self.bound) {
+        let serving = self.others().into_iter().filter(|other| other.stage == Stage::Serving).collect::<Vec<_>>();
+        let since = (!serving.is_empty()).then(SystemTime::now);
+        match Server::start(&self.program, &self.job, &self.bound, since) {
             Ok(server) => {
+                serving.iter().for_each(|other| self.instance.call(other));
                 tracing::info!(pid = server.pid(), "server started");
                 self.server = Some(server);
                 self.duty.started(now);

@@ -56,6 +56,11 @@ impl Labels {
         let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
         names.get(at).cloned().unwrap_or_else(|| OTHER.into())
     }
+
+    /// All names that have a number of their own, from number 1 on.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +75,7 @@ mod tests {
         assert_eq!((cluster, root), (1, 2));
         assert_eq!(labels.intern("cluster.local."), cluster);
         assert_eq!(&*labels.name(root), ".");
+        assert_eq!(labels.names().iter().map(|name| &**name).collect::<Vec<_>>(), ["cluster.local.", "."]);
     }
 
     #[test]

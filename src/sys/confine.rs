@@ -5,13 +5,17 @@
 //! run already would keep them, so that this comes before there are any.
 
 use super::seccomp;
-use landlock::{ABI, Access, AccessFs, BitFlags, LandlockStatus, Ruleset, RulesetAttr, RulesetError, Scope};
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope,
+};
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
     set_no_new_privs,
 };
 use std::fmt;
+use std::path::Path;
 
 /// The newest Landlock whose meaning was read; what a kernel lacks of it is left out.
 const KNOWN: ABI = ABI::V6;
@@ -49,18 +53,19 @@ pub struct Confinement {
     pub seccomp: Result<(), Obstacle>,
 }
 
-/// Confines this process to what the server needs: sockets of IP, files to be read, threads, memory. For good.
+/// Confines this process to what the server needs: sockets of IP, files to be read, threads, memory, and files to be made
+/// and replaced in `folder`, if there is one. For good.
 ///
 /// To be called on the main thread before there is another; sockets may be made before or after.
-pub fn server() -> Confinement {
+pub fn server(folder: Option<&Path>) -> Confinement {
     let threads = threads();
     let alone = || if threads == 1 { Ok(()) } else { Err(Obstacle::Threads(threads)) };
     Confinement {
         capabilities: drop_capabilities().and_then(|()| alone()),
         no_new_privs: set_no_new_privs(true).map_err(Obstacle::from),
-        landlock: restrict_files().and_then(|version| alone().map(|()| version)),
+        landlock: restrict_files(folder).and_then(|version| alone().map(|()| version)),
         // The last, for it forbids the calls that the others make. It takes in all threads.
-        seccomp: seccomp::load().map_err(Obstacle::from),
+        seccomp: seccomp::load(folder.is_some()).map_err(Obstacle::from),
     }
 }
 
@@ -105,10 +110,17 @@ fn drop_capabilities() -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// Gives up changing and running files, for this thread and those it starts; what is open stays so.
-fn restrict_files() -> Result<u32, Obstacle> {
+/// Gives up changing and running files, for this thread and those it starts; what is open stays so, and what is in
+/// `folder` may be changed, if that is there.
+fn restrict_files(folder: Option<&Path>) -> Result<u32, Obstacle> {
     let given_up: BitFlags<AccessFs> = AccessFs::from_write(KNOWN) | AccessFs::Execute;
-    let rules = Ruleset::default().handle_access(given_up)?.scope(Scope::from_all(KNOWN))?.create()?;
+    let mut rules = Ruleset::default().handle_access(given_up)?.scope(Scope::from_all(KNOWN))?.create()?;
+    // One that is not there now may be whosever it will be then.
+    if let Some(Ok(folder)) = folder.map(PathFd::new) {
+        // To be made, filled, and put in the place of another, which is removed.
+        let kept = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::RemoveFile;
+        rules = rules.add_rule(PathBeneath::new(folder, kept))?;
+    }
     match rules.restrict_self()?.landlock {
         LandlockStatus::Available { effective_abi, .. } => Ok(effective_abi as u32),
         LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => Err(Obstacle::Absent),
@@ -128,25 +140,62 @@ mod tests {
         thread::spawn(test).join().unwrap();
     }
 
+    /// Runs `test` where files are restricted but for `folder`, unless the kernel cannot do that.
+    fn restricted(folder: Option<&Path>, test: impl FnOnce() + Send + 'static) {
+        let folder = folder.map(Path::to_owned);
+        in_a_thread(move || match restrict_files(folder.as_deref()) {
+            Ok(version) => {
+                assert!(version > 0);
+                test();
+            }
+            Err(Obstacle::Absent) if std::env::var("CI").as_deref() != Ok("true") => {
+                println!("skipped: needs Landlock in the kernel");
+            }
+            Err(other) => panic!("{other}"),
+        });
+    }
+
+    fn is_denied<T>(done: std::io::Result<T>) -> bool {
+        done.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
     #[test]
     fn files_are_read_but_neither_changed_nor_run() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_owned();
         assert!(Command::new("/bin/true").status().unwrap().success());
-        in_a_thread(move || {
-            match restrict_files() {
-                Ok(version) => assert!(version > 0),
-                Err(Obstacle::Absent) if std::env::var("CI").as_deref() != Ok("true") => {
-                    println!("skipped: needs Landlock in the kernel");
-                    return;
-                }
-                Err(other) => panic!("{other}"),
+        for folder in [None, Some(Path::new("/no/such/folder"))] {
+            let path = path.clone();
+            restricted(folder, move || {
+                assert_eq!(fs::read(&path).unwrap(), b"");
+                assert!(is_denied(File::create(&path)));
+                assert!(is_denied(fs::remove_file(&path)));
+                assert!(is_denied(Command::new("/bin/true").status()));
+            });
+        }
+    }
+
+    #[test]
+    fn in_one_folder_files_may_be_made_and_replaced_and_nothing_else() {
+        let (ours, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let paths = [ours.path().to_owned(), other.path().to_owned()];
+        fs::write(paths[1].join("a"), "kept").unwrap();
+        let folder = paths[0].clone();
+        restricted(Some(&folder), move || {
+            let [ours, other] = paths;
+            for content in ["first", "second"] {
+                fs::write(ours.join("new"), content).unwrap();
+                File::options().write(true).open(ours.join("new")).unwrap().set_len(1).unwrap();
+                fs::rename(ours.join("new"), ours.join("cache")).unwrap();
             }
-            assert_eq!(fs::read(&path).unwrap(), b"");
-            let kind = |error: std::io::Error| error.kind();
-            assert_eq!(File::create(&path).map_err(kind).unwrap_err(), ErrorKind::PermissionDenied);
-            assert_eq!(fs::remove_file(&path).map_err(kind).unwrap_err(), ErrorKind::PermissionDenied);
-            assert_eq!(Command::new("/bin/true").status().map_err(kind).unwrap_err(), ErrorKind::PermissionDenied);
+            assert_eq!(fs::read(ours.join("cache")).unwrap(), b"s");
+            assert!(is_denied(fs::create_dir(ours.join("folder"))));
+            assert!(is_denied(std::os::unix::fs::symlink("/etc", ours.join("link"))));
+            assert!(fs::rename(ours.join("cache"), other.join("a")).is_err());
+            assert!(is_denied(File::options().write(true).open(other.join("a"))));
+            assert!(is_denied(File::create(other.join("b"))));
+            assert!(is_denied(fs::remove_file(other.join("a"))));
+            assert!(is_denied(Command::new("/bin/true").status()));
         });
     }
 

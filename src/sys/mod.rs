@@ -1,6 +1,7 @@
 //! The kernel, as far as the standard library does not reach: the only unsafe code of the project lives here.
 
 pub mod clock;
+pub mod code;
 pub mod confine;
 pub mod mmsg;
 pub mod seccomp;

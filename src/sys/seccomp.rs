@@ -104,6 +104,9 @@ const FREE: &[libc::c_long] = &[
     libc::SYS_uname,
 ];
 
+/// Calls that write a file and put it in the place of another.
+const FILES: &[libc::c_long] = &[libc::SYS_flock, libc::SYS_fsync, libc::SYS_ftruncate, libc::SYS_renameat];
+
 /// Calls that newer machines do not have any more.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[libc::c_long] = &[
@@ -149,12 +152,13 @@ const TYPE: libc::c_int = 0xf;
 /// All bits of an `int`.
 const ALL: libc::c_int = -1;
 
-/// Loads the filter, for all threads there are and will be. There is no way back.
+/// Loads the filter, for all threads there are and will be. There is no way back. Files may be made and replaced if they
+/// are to be `written`.
 ///
 /// # Errors
 /// When this machine or kernel knows no such filters.
-pub(super) fn load() -> Result<(), Error> {
-    let program = program()?;
+pub(super) fn load(written: bool) -> Result<(), Error> {
+    let program = program(written)?;
     let told = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|e| Error::Load(io::Error::other(e)))?,
         // The same three fields under two names.
@@ -173,7 +177,7 @@ pub(super) fn load() -> Result<(), Error> {
 }
 
 /// The filter for this process.
-fn program() -> Result<BpfProgram, BackendError> {
+fn program(written: bool) -> Result<BpfProgram, BackendError> {
     let mut list = List::default();
     list.free(FREE);
     list.free(OLD);
@@ -191,6 +195,10 @@ fn program() -> Result<BpfProgram, BackendError> {
     list.when(libc::SYS_openat, &[(2, CHANGES, libc::O_RDONLY)])?;
     #[cfg(target_arch = "x86_64")]
     list.when(libc::SYS_open, &[(1, CHANGES, libc::O_RDONLY)])?;
+    if written {
+        list.free(FILES);
+        list.when(libc::SYS_openat, &[(2, CHANGES, libc::O_WRONLY | libc::O_CREAT)])?;
+    }
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         list.when(call, &[(2, libc::PROT_EXEC, 0)])?;
     }

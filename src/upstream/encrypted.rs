@@ -85,7 +85,7 @@ impl Own {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         match (self, write) {
-            (Own::Encrypted(stream), _) => Pin::new(stream).poll_write(cx, octets),
+            (Own::Encrypted(stream), _) => Pin::new(stream).poll_write(cx, first(octets)),
             (Own::Plain(_), Some(write)) => Pin::new(write).poll_write(cx, octets),
             (Own::Plain(_), None) => Poll::Pending,
         }
@@ -104,6 +104,15 @@ impl Own {
         if let Own::Encrypted(stream) = self {
             let _ = stream.shutdown().now_or_never();
         }
+    }
+}
+
+/// The first message of those in `octets`. Each goes into a record of its own: there are servers that answer the first
+/// of a record and then wait for the socket, while their TLS library has had the others all along (NSD 4.6).
+fn first(octets: &[u8]) -> &[u8] {
+    match octets {
+        [high, low, ..] => &octets[..octets.len().min(2 + usize::from(u16::from_be_bytes([*high, *low])))],
+        _ => octets,
     }
 }
 
@@ -173,6 +182,9 @@ fn refusal(error: &CertificateError, security: &Security) -> String {
             Some(path) => format!("certificate signed by nobody in {} (forward.ca)", path.display()),
             None => "certificate signed by nobody whom the system trusts; forward.ca names others".to_owned(),
         },
+        Other(error) if error.to_string() == "CaUsedAsEndEntity" => {
+            "certificate is an issuer's own (CA:TRUE) and no server's".to_owned()
+        }
         BadSignature => "certificate not signed by the issuer that it names; has that one a new key?".to_owned(),
         error => format!("certificate not accepted: {error}"),
     }

@@ -35,6 +35,8 @@ const DIALS: usize = 8;
 const DIAL_TIME: Duration = Duration::from_secs(1);
 /// Data that is not acknowledged for this long breaks the connection: the peer is gone without a word.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
+/// Octets of a segment: what is left of 1280, the least MTU of IPv6, after its header and that of TCP.
+const SEGMENT: u32 = 1220;
 /// After that a dial gets company: the kernel repeats what was lost only after a second.
 const SECOND_DIAL: Duration = Duration::from_millis(200);
 /// After a dial that was not answered, how long the connections that are open must do.
@@ -392,6 +394,9 @@ async fn connect(server: &Server) -> io::Result<TcpStream> {
     socket.set_nodelay(true)?;
     let options = socket2::SockRef::from(&socket);
     options.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    // A reply must not need more than the least path that IPv6 allows: where too large packets vanish and nobody says so,
+    // its sender would repeat them until we give up.
+    options.set_tcp_mss(SEGMENT)?;
     // One small message at a time is never congested. Hosts that default to BBR would pace it with timers, which costs
     // more than the message; where Reno cannot be had, the default does.
     let _ = options.set_tcp_congestion(b"reno");

@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Tries per server and query, whatever happens.
-const TRIES: u8 = 12;
+const TRIES: u8 = 24;
 /// Broken connections and bad replies after which a query has had enough of a server.
 const BREAKS: u8 = 2;
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 /// The most memory that a process has held so far, in octets.
 pub fn peak_memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a peak");
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    status(pid, "VmHWM:") * 1024
 }
 
 /// The processor time, user and system, that a process has taken so far.
@@ -22,4 +20,21 @@ pub fn processor_time(pid: u32) -> Duration {
 /// How many descriptors a process holds.
 pub fn open_files(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// The memory that a process holds, in octets.
+pub fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS:") * 1024
+}
+
+/// How many threads a process has.
+pub fn threads(pid: u32) -> u64 {
+    status(pid, "Threads:")
+}
+
+/// A number of /proc/PID/status.
+fn status(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    value.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -3,7 +3,7 @@
 //! The longest gap is the longest time in which no answer came. A query answered after its time counts as lost, and none
 //! is ever sent twice over UDP.
 
-use crate::message::{Outcome, framed, query, read};
+use crate::message::{Outcome, framed, is_right, query, read, ttl};
 use crate::until_input_ends;
 use hickory_proto::rr::RecordType;
 use std::collections::BTreeMap;
@@ -52,9 +52,18 @@ pub struct Args {
     /// How long to ask, in milliseconds; otherwise until standard input ends.
     #[arg(long)]
     duration: Option<u64>,
-    /// How many names are asked for in turn.
+    /// How many names are asked for in turn; with 0 none is asked for twice.
     #[arg(long, default_value_t = 1)]
     names: u64,
+    /// How the names begin, before a number.
+    #[arg(long, default_value = "n")]
+    prefix: String,
+    /// Whether the answers must be those of the tool `upstream`.
+    #[arg(long)]
+    verify: bool,
+    /// Whether each long-lived UDP socket is another client: 127.0.1.1, 127.0.1.2 and so on, on the host that is asked.
+    #[arg(long)]
+    sources: bool,
     /// Who is asked.
     targets: Vec<Target>,
 }
@@ -65,21 +74,31 @@ pub struct Once {
     /// How long an answer may take, in milliseconds.
     #[arg(long, default_value_t = 1000)]
     timeout: u64,
+    /// For what.
+    #[arg(long, default_value = "n0.ask.cluster.local.")]
+    name: String,
     /// Who is asked.
     targets: Vec<Target>,
 }
 
-/// Asks every target once and prints who answered.
+/// Asks every target once and prints who answered, after how long, and for how long that holds.
 pub fn once(args: Once) {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let patience = Duration::from_millis(args.timeout);
         let mut probes = JoinSet::new();
         for target in args.targets {
-            probes.spawn(async move { (fresh(&target, 7, 0, patience).await, target) });
+            let message = query(7, &args.name, RecordType::A);
+            probes.spawn(async move {
+                let begin = Instant::now();
+                let packet = fresh(&target, &message, patience).await;
+                (packet.unwrap_or_default(), begin.elapsed().as_millis() as u64, target)
+            });
         }
-        for (outcome, target) in probes.join_all().await {
-            let outcome = format!("{:?}", outcome.unwrap_or(Outcome::Lost)).to_lowercase();
-            println!("{{\"target\":\"{}\",\"outcome\":\"{outcome}\"}}", target.text);
+        for (packet, ms, target) in probes.join_all().await {
+            let outcome = read(&packet).map_or(Outcome::Lost, |(_, outcome)| outcome);
+            let outcome = format!("{outcome:?}").to_lowercase();
+            let ttl = ttl(&packet).unwrap_or_default();
+            println!("{}", serde_json::json!({ "target": target.text, "outcome": outcome, "ms": ms, "ttl": ttl }));
         }
     });
 }
@@ -89,6 +108,9 @@ struct Client {
     target: Target,
     timeout: Duration,
     names: u64,
+    prefix: String,
+    verify: bool,
+    sources: bool,
     stop: watch::Receiver<bool>,
     tally: Arc<Mutex<Tally>>,
 }
@@ -124,6 +146,19 @@ impl Client {
     fn stopped(&self) -> bool {
         *self.stop.borrow()
     }
+
+    /// The query of this number.
+    fn query(&self, number: u64) -> Vec<u8> {
+        let name = number.checked_rem(self.names).unwrap_or(number);
+        query(number as u16, &format!("{}{name}.ask.cluster.local.", self.prefix), RecordType::A)
+    }
+
+    /// What became of a query; `None` when `packet` is no reply.
+    fn judge(&self, packet: &[u8]) -> Option<(u16, Outcome)> {
+        let (id, outcome) = read(packet)?;
+        let answered = matches!(outcome, Outcome::Local | Outcome::Stale | Outcome::Backend);
+        Some((id, if self.verify && answered && !is_right(packet) { Outcome::Wrong } else { outcome }))
+    }
 }
 
 /// Asks, then prints one line per target.
@@ -136,8 +171,16 @@ pub fn run(args: Args) {
             let tally = Arc::new(Mutex::new(Tally::default()));
             tallies.push((target.text.clone(), tally.clone()));
             let timeout = Duration::from_millis(args.timeout);
-            let client =
-                Arc::new(Client { target: target.clone(), timeout, names: args.names, stop: stopped.clone(), tally });
+            let client = Arc::new(Client {
+                target: target.clone(),
+                timeout,
+                names: args.names,
+                prefix: args.prefix.clone(),
+                verify: args.verify,
+                sources: args.sources,
+                stop: stopped.clone(),
+                tally,
+            });
             let each = Duration::from_secs(1) * args.sockets.max(1) / args.rate;
             match (args.sockets, target.tcp) {
                 (0, _) => drop(clients.spawn(on_fresh_sockets(client, each))),
@@ -178,72 +221,73 @@ async fn on_fresh_sockets(client: Arc<Client>, each: Duration) {
         let client = client.clone();
         probes.spawn(async move {
             let sent = Instant::now();
-            let outcome = fresh(&client.target, number, number % client.names, client.timeout).await;
-            client.note(sent, outcome);
+            let packet = fresh(&client.target, &client.query(number), client.timeout).await;
+            let judged = packet.and_then(|packet| client.judge(&packet).ok_or_else(|| "no reply".to_owned()));
+            client.note(sent, judged.map(|(_, outcome)| outcome));
         });
         while probes.try_join_next().is_some() {}
     }
     probes.join_all().await;
 }
 
-/// One query on a socket of its own.
-async fn fresh(target: &Target, number: u64, name: u64, patience: Duration) -> Result<Outcome, String> {
-    let id = number as u16;
-    let message = query(id, &format!("n{name}.ask.cluster.local."), RecordType::A);
+/// The reply to a query on a socket of its own.
+async fn fresh(target: &Target, message: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
     let exchange = async {
         if target.tcp {
             let mut stream = TcpStream::connect(target.address).await?;
-            return over(&mut stream, &message).await;
+            return over(&mut stream, message).await;
         }
-        let socket = datagrams(target.address).await?;
-        socket.send(&message).await?;
+        let socket = datagrams(any(target.address), target.address).await?;
+        socket.send(message).await?;
         let mut room = [0; 4096];
         loop {
             let length = socket.recv(&mut room).await?;
-            match read(&room[..length]) {
-                Some((heard, outcome)) if heard == id => return Ok(outcome),
-                _ => {}
+            if read(&room[..length]).is_some_and(|(id, _)| message.starts_with(&id.to_be_bytes())) {
+                return Ok(room[..length].to_vec());
             }
         }
     };
     match timeout(patience, exchange).await {
-        Ok(outcome) => outcome.map_err(|error: std::io::Error| error.kind().to_string()),
+        Ok(packet) => packet.map_err(|error: std::io::Error| error.kind().to_string()),
         Err(_) => Err("no answer in time".to_owned()),
     }
 }
 
-async fn datagrams(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await?;
+fn any(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+async fn datagrams(from: IpAddr, to: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((from, 0)).await?;
     socket.connect(to).await?;
     Ok(socket)
 }
 
 /// One query and its answer on a connection.
-async fn over(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Outcome> {
+async fn over(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.write_all(&framed(message)).await?;
     let length = stream.read_u16().await?;
     let mut packet = vec![0; usize::from(length)];
     stream.read_exact(&mut packet).await?;
-    let (_, outcome) = read(&packet).ok_or(std::io::ErrorKind::InvalidData)?;
-    Ok(outcome)
+    Ok(packet)
 }
 
 /// A socket for the whole time: queries go out on time, whether or not those before have been answered.
 async fn on_a_socket(client: Arc<Client>, each: Duration, i: u32, n: u32) {
-    let socket = datagrams(client.target.address).await.unwrap();
+    let own = || Ipv4Addr::new(127, 0, 1, u8::try_from(i + 1).expect("at most 255 clients")).into();
+    let from = if client.sources { own() } else { any(client.target.address) };
+    let socket = datagrams(from, client.target.address).await.unwrap();
     let mut ticks = ticks(each, i, n).await;
     let mut waiting: BTreeMap<u16, Instant> = BTreeMap::new();
     let mut room = [0; 4096];
-    let mut id = 0u16;
+    let mut numbers = (u64::from(i)..).step_by(n as usize);
     let mut until = None;
     while until.is_none() || !waiting.is_empty() {
         tokio::select! {
             _ = ticks.tick(), if until.is_none() => {
-                id = id.wrapping_add(1);
-                let name = u64::from(id) % client.names;
-                let message = query(id, &format!("n{name}.ask.cluster.local."), RecordType::A);
-                waiting.insert(id, Instant::now());
+                let number = numbers.next().unwrap();
+                let message = client.query(number);
+                waiting.insert(number as u16, Instant::now());
                 if let Err(error) = socket.send(&message).await {
                     *client.tally.lock().unwrap().errors.entry(format!("send: {}", error.kind())).or_default() += 1;
                 }
@@ -253,7 +297,7 @@ async fn on_a_socket(client: Arc<Client>, each: Duration, i: u32, n: u32) {
             }
             received = socket.recv(&mut room) => match received {
                 Ok(length) => {
-                    let heard = read(&room[..length]);
+                    let heard = client.judge(&room[..length]);
                     let Some((sent, outcome)) = heard.and_then(|(id, o)| Some((waiting.remove(&id)?, o))) else { continue };
                     let late = || Err("answered too late".to_owned());
                     client.note(sent, if sent.elapsed() > client.timeout { late() } else { Ok(outcome) });
@@ -273,7 +317,7 @@ async fn on_a_socket(client: Arc<Client>, each: Duration, i: u32, n: u32) {
 async fn on_a_connection(client: Arc<Client>, each: Duration, i: u32, n: u32) {
     let mut ticks = ticks(each, i, n).await;
     let mut open: Option<TcpStream> = None;
-    for number in 0u64.. {
+    for number in (u64::from(i)..).step_by(n as usize) {
         ticks.tick().await;
         if client.stopped() {
             break;
@@ -282,7 +326,7 @@ async fn on_a_connection(client: Arc<Client>, each: Duration, i: u32, n: u32) {
         if open.take_if(|stream| is_closed(stream)).is_some() {
             client.tally.lock().unwrap().reopened += 1;
         }
-        let message = query(number as u16, &format!("n{}.ask.cluster.local.", number % client.names), RecordType::A);
+        let message = client.query(number);
         let mut outcome = on_connection(&mut open, &client, &message).await;
         if outcome.is_err() && sent.elapsed() < client.timeout {
             client.tally.lock().unwrap().cut += 1;
@@ -299,7 +343,8 @@ async fn on_connection(open: &mut Option<TcpStream>, client: &Client, message: &
             Some(stream) => stream,
             None => TcpStream::connect(client.target.address).await?,
         };
-        let outcome = over(&mut stream, message).await?;
+        let packet = over(&mut stream, message).await?;
+        let (_, outcome) = client.judge(&packet).ok_or(std::io::ErrorKind::InvalidData)?;
         *open = Some(stream);
         Ok(outcome)
     };
@@ -318,8 +363,14 @@ fn is_closed(stream: &TcpStream) -> bool {
 fn summary(target: &str, tally: &Tally) -> String {
     let all = &tally.outcomes;
     let count = |wanted: Outcome| all.iter().filter(|asked| asked.outcome == wanted).count();
-    let [local, backend, failed, lost] = [Outcome::Local, Outcome::Backend, Outcome::Failed, Outcome::Lost].map(count);
-    let answered = all.iter().filter(|asked| matches!(asked.outcome, Outcome::Local | Outcome::Backend));
+    let [fresh, stale, backend] = [Outcome::Local, Outcome::Stale, Outcome::Backend].map(count);
+    let [wrong, failed, lost] = [Outcome::Wrong, Outcome::Failed, Outcome::Lost].map(count);
+    let is_answer = |outcome| matches!(outcome, Outcome::Local | Outcome::Stale | Outcome::Backend);
+    let answered = all.iter().filter(|asked| is_answer(asked.outcome));
+    let mut took: Vec<Duration> = answered.clone().map(|asked| asked.heard - asked.sent).collect();
+    took.sort_unstable();
+    let quantile = |q: usize| took.get((took.len() * q / 1000).min(took.len().saturating_sub(1)));
+    let micros = |q| quantile(q).map_or(0, |took| took.as_micros() as u64);
     // Silence counts from the first query and up to the last one.
     let ends = all.iter().map(|asked| asked.sent).min().into_iter().chain(all.iter().map(|asked| asked.sent).max());
     let mut heard: Vec<Instant> = answered.map(|asked| asked.heard).chain(ends).collect();
@@ -330,11 +381,16 @@ fn summary(target: &str, tally: &Tally) -> String {
     serde_json::json!({
         "target": target,
         "sent": all.len(),
-        "answered": local + backend,
+        "answered": fresh + stale + backend,
         "lost": lost,
         "failed": failed,
         "longest_gap_ms": gap.as_millis() as u64,
-        "local": local,
+        "local": fresh + stale,
+        "stale": stale,
+        "wrong": wrong,
+        "p50_us": micros(500),
+        "p99_us": micros(990),
+        "worst_us": micros(1000),
         "backend": backend,
         "backend_for_ms": away.as_millis() as u64,
         "reopened": tally.reopened,

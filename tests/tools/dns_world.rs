@@ -1,4 +1,4 @@
-//! What the namespace tests run inside their namespaces: a stand-in for kube-dns, and clients that measure.
+//! What the namespace tests run inside their namespaces: a stand-ins for kube-dns, and clients that measure.
 //!
 //! A program of its own, because a process is in one network namespace and a test has many. Results are JSON, one line
 //! each, on standard output; whatever runs without an end of its own ends with its standard input, and so with the test.
@@ -16,6 +16,7 @@ mod ask;
 mod backend;
 mod message;
 mod pairs;
+mod upstream;
 
 use clap::Parser;
 use std::io::{Read, Write};
@@ -33,6 +34,8 @@ enum Tool {
     Once(ask::Once),
     /// Asks for A and AAAA at the very same time from one socket, a fresh one for each pair.
     Pairs(pairs::Args),
+    /// Answers whatever it is asked, with the faults that it is given, until standard input ends.
+    Upstream(upstream::Args),
     /// Prints the body of an HTTP page.
     Get {
         /// Who is asked.
@@ -48,6 +51,7 @@ fn main() {
         Tool::Ask(args) => ask::run(args),
         Tool::Once(args) => ask::once(args),
         Tool::Pairs(args) => pairs::run(&args),
+        Tool::Upstream(args) => upstream::run(args),
         Tool::Get { address, path } => get(address, &path),
     }
 }

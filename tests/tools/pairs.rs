@@ -84,7 +84,7 @@ fn collect(sockets: &Receiver<(Arc<UdpSocket>, Instant)>, timeout: Duration) -> 
         let mut room = [0; 4096];
         while missing > 0 && sent.elapsed() < timeout {
             match socket.recv(&mut room).ok().and_then(|length| read(&room[..length])) {
-                Some((_, Outcome::Local)) => local += 1,
+                Some((_, Outcome::Local | Outcome::Stale)) => local += 1,
                 Some((_, Outcome::Backend)) => {}
                 Some(_) => failed += 1,
                 None => continue,

@@ -1,4 +1,4 @@
-//! A memory cgroup in which something runs out of memory: version 1 or 2, whichever the machine has.
+//! Cgroups with little memory, or little processor time: version 1 or 2, whichever the machine has.
 
 use super::namespace::Namespace;
 use std::fs;
@@ -13,19 +13,34 @@ impl Cgroup {
     /// # Errors
     /// Why there is none.
     pub fn new(mib: u64) -> Result<Cgroup, String> {
-        let (root, limit) = memory_controller().ok_or("no memory controller is mounted")?;
-        let path = root.join(format!("nodens-test-{}-{}", std::process::id(), rand::random::<u32>()));
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let group = Cgroup(path, mib);
-        let octets = (mib << 20).to_string();
-        fs::write(group.0.join(limit), octets).map_err(|error| format!("{limit}: {error}"))?;
-        Ok(group)
+        let (root, v2) = controller("memory")?;
+        let limit = if v2 { "memory.max" } else { "memory.limit_in_bytes" };
+        Ok(Cgroup(made(&root, &[(limit, (mib << 20).to_string())])?, mib))
+    }
+
+    /// One that allows so many thousandths of a processor.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn with_quota(milli: u64) -> Result<Cgroup, String> {
+        let (root, v2) = controller("cpu")?;
+        let quota = (milli * 100).to_string();
+        let limits = match v2 {
+            true => vec![("cpu.max", format!("{quota} 100000"))],
+            false => vec![("cpu.cfs_period_us", "100000".to_owned()), ("cpu.cfs_quota_us", quota)],
+        };
+        Ok(Cgroup(made(&root, &limits)?, 0))
+    }
+
+    /// Moves a process into it, whatever becomes of it there.
+    pub fn enter(&self, pid: u32) {
+        fs::write(self.procs(), pid.to_string()).expect("a process moves into a cgroup");
     }
 
     /// Moves a process into it, as the first that is to die when memory runs out. What it takes from now on counts.
     pub fn add(&self, pid: u32) {
         fs::write(format!("/proc/{pid}/oom_score_adj"), "1000").expect("anybody may be made a better victim");
-        fs::write(self.procs(), pid.to_string()).expect("a process moves into a cgroup");
+        self.enter(pid);
     }
 
     /// Uses up all of it, with files in memory so that nobody's death sets it free: those who were added die, and at
@@ -50,18 +65,31 @@ impl Drop for Cgroup {
     }
 }
 
-/// Where memory is controlled, and the file of the limit there.
-fn memory_controller() -> Option<(PathBuf, &'static str)> {
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let mounts: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
-    let v1 = mounts.iter().find(|m| m[2] == "cgroup" && m[3].split(',').any(|option| option == "memory"));
-    if let Some(mount) = v1 {
-        return Some((PathBuf::from(mount[1]), "memory.limit_in_bytes"));
+/// A new group below `root` with these limits.
+fn made(root: &Path, limits: &[(&str, String)]) -> Result<PathBuf, String> {
+    let path = root.join(format!("nodens-test-{}-{}", std::process::id(), rand::random::<u32>()));
+    fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    for (name, value) in limits {
+        if let Err(error) = fs::write(path.join(name), value) {
+            let _ = fs::remove_dir(&path);
+            return Err(format!("{name}: {error}"));
+        }
     }
-    let v2 = mounts.iter().find(|m| m[2] == "cgroup2")?;
-    let root = Path::new(v2[1]);
+    Ok(path)
+}
+
+/// Where `what` is controlled, and whether by version 2.
+fn controller(what: &str) -> Result<(PathBuf, bool), String> {
+    let none = || format!("no controller for {what} is mounted");
+    let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
+    let mounts: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+    let v1 = mounts.iter().find(|m| m[2] == "cgroup" && m[3].split(',').any(|option| option == what));
+    if let Some(mount) = v1 {
+        return Ok((PathBuf::from(mount[1]), false));
+    }
+    let root = Path::new(mounts.iter().find(|m| m[2] == "cgroup2").ok_or_else(none)?[1]);
     // Without the controller in the root's children, a group there has no limit.
-    let _ = fs::write(root.join("cgroup.subtree_control"), "+memory");
-    let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).ok()?;
-    enabled.split_whitespace().any(|name| name == "memory").then(|| (root.to_owned(), "memory.max"))
+    let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{what}"));
+    let enabled = fs::read_to_string(root.join("cgroup.subtree_control")).map_err(|error| error.to_string())?;
+    enabled.split_whitespace().any(|name| name == what).then(|| (root.to_owned(), true)).ok_or_else(none)
 }

@@ -22,6 +22,16 @@ pub struct Figures {
     pub longest_gap_ms: u64,
     /// Answers of the cache on the node.
     pub local: u64,
+    /// Those of them that were stale.
+    pub stale: u64,
+    /// Answers that were not those of the name asked for.
+    pub wrong: u64,
+    /// How long half of the answers, 99 % of them and all took at most, in microseconds.
+    pub p50_us: u64,
+    /// See above.
+    pub p99_us: u64,
+    /// See above.
+    pub worst_us: u64,
     /// Answers of kube-dns.
     pub backend: u64,
     /// Between the first and the last query that kube-dns answered.
@@ -34,11 +44,24 @@ pub struct Figures {
     pub errors: BTreeMap<String, u64>,
 }
 
-/// Who answered a single query.
+/// How a single query was answered.
 #[derive(Clone, Debug, Deserialize)]
-struct Answered {
-    target: String,
-    outcome: String,
+pub struct Answered {
+    /// Who was asked.
+    pub target: String,
+    /// `local`, `stale`, `backend`, `failed` or `lost`.
+    pub outcome: String,
+    /// After how long.
+    pub ms: u64,
+    /// What the answer's first record has left.
+    pub ttl: u32,
+}
+
+/// Asks `target` once for `name`.
+pub fn ask_once(namespace: &Namespace, target: &str, name: &str) -> Answered {
+    let name = format!("--name={name}");
+    let lines = namespace.tool(&["once", "--timeout=5000", &name, target]).finish();
+    serde_json::from_str(&lines[0]).unwrap()
 }
 
 /// `udp:` and `tcp:` at `addresses`.

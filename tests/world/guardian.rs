@@ -27,6 +27,8 @@ pub struct Setup {
     pub program: PathBuf,
     /// A command that runs the program, such as `prlimit --nofile=50`.
     pub by: Vec<&'static str>,
+    /// Where the cache is kept, if it is.
+    pub persist: Option<PathBuf>,
 }
 
 impl Default for Setup {
@@ -37,6 +39,7 @@ impl Default for Setup {
             upstream: UPSTREAM[0],
             program: PathBuf::from(NODENS),
             by: Vec::new(),
+            persist: None,
         }
     }
 }
@@ -46,13 +49,18 @@ impl Setup {
     fn config(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
         let (first, firewall) = (self.addresses[0], self.firewall);
+        let persist = self.persist.as_ref().map(|path| {
+            // Not but when it is told to.
+            format!("cache: {{ persist: {{ path: {}, interval: 1d }} }}\n", path.display())
+        });
+        let rest = persist.unwrap_or_default();
         format!(
             "listen: {{ addresses: [{}] }}
 network: {{ firewall: {firewall} }}
 zones: [{{ match: [.], forward: {{ to: [kube-dns], protocol: tcp }} }}]
 metrics: {{ listen: [\"{first}:9253\"] }}
 health: {{ listen: \"{first}:8080\" }}
-log: {{ format: text }}\n",
+log: {{ format: text }}\n{rest}",
             addresses.join(", ")
         )
     }

@@ -5,9 +5,18 @@
 //! runs in a namespace holds an end of a pipe, or is killed with its parent.
 
 // Each test binary compiles this for itself and uses a part of it.
-#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 pub mod cgroup;
+pub mod chain;
 pub mod clients;
 pub mod guardian;
 pub mod namespace;

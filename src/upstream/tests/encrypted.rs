@@ -3,20 +3,20 @@
 use super::support::*;
 use crate::upstream::{Endpoint, Error, Group, Options, Outcome, Protocol, Security, Transport};
 use futures_util::future::join_all;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::{ServerConfig, version};
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio_rustls::rustls::{self, ServerConfig, SupportedProtocolVersion, version};
 use tokio_rustls::server::TlsStream;
 
 const NAME: &str = "dns.corp.example";
@@ -49,24 +49,15 @@ impl Authority {
 
     /// What a server called `name` until the end of the year `until` presents.
     fn signs(&self, name: &str, until: i32) -> Arc<ServerConfig> {
-        self.signs_for(name, until, &[&version::TLS13, &version::TLS12])
+        self.signs_for(name, until, rustls::ALL_VERSIONS)
     }
 
-    fn signs_for(
-        &self,
-        name: &str,
-        until: i32,
-        versions: &[&'static tokio_rustls::rustls::SupportedProtocolVersion],
-    ) -> Arc<ServerConfig> {
+    fn signs_for(&self, name: &str, until: i32, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(until, 12, 31);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let chain = vec![CertificateDer::from(certificate)];
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
-        Arc::new(builder.with_single_cert(chain, key).unwrap())
+        present(certificate, &key, versions)
     }
 
     /// The server at `address` that must have the name [`NAME`] and a certificate of ours.
@@ -77,6 +68,18 @@ impl Authority {
 
 fn endpoint(address: SocketAddr, ca: Option<PathBuf>) -> Endpoint {
     Endpoint::secure(address, Security { scheme: "tls", name: NAME.to_owned(), ca })
+}
+
+/// What a server with this certificate and key is configured with.
+fn present(
+    certificate: Certificate,
+    key: &KeyPair,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Arc<ServerConfig> {
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_protocol_versions(versions).unwrap().with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate.into()], key).unwrap())
 }
 
 /// A server over TLS that runs `script` for every connection whose handshake succeeds.
@@ -162,6 +165,43 @@ async fn d24_unknown_issuer() {
     d24_fails(ours.expects(named.address), reason).await;
     let reason = "certificate signed by nobody whom the system trusts; forward.ca names others";
     d24_fails(endpoint(server.address, None), reason).await;
+}
+
+#[tokio::test]
+async fn d24_an_issuers_certificate_is_no_servers() {
+    // What `openssl req -x509` makes unless it is told otherwise.
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = params.self_signed(&key).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, certificate.pem()).unwrap();
+    let server = tls(present(certificate, &key, rustls::ALL_VERSIONS), |stream, _| answer_all(stream)).await;
+    let reason = "certificate is an issuer's own (CA:TRUE) and no server's";
+    d24_fails(endpoint(server.address, Some(file)), reason).await;
+}
+
+#[tokio::test]
+async fn d24_every_query_has_a_record_of_its_own() {
+    // Like NSD: takes what one record holds for one query, and waits for the next record.
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |mut stream, _| async move {
+        while let Ok(record @ [_, ..]) = stream.fill_buf().await {
+            let (record, length) = (record.to_vec(), usize::from(u16::from_be_bytes([record[0], record[1]])));
+            stream.consume(record.len());
+            send(&mut stream, &reply(&record[2..][..length], 0)).await;
+        }
+    })
+    .await;
+    let one = Options { max_connections: 1, ..options(Protocol::Tcp) };
+    let group = Group::new(one, &[authority.expects(server.address)]);
+    let names: Vec<_> = (0..40).map(|n| format!("name{n}")).collect();
+    for _ in 0..5 {
+        for answer in join_all(names.iter().map(|name| ask(&group, name))).await {
+            answer.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
