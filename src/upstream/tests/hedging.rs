@@ -170,7 +170,6 @@ async fn d14_with_three_in_ten_datagrams_lost_each_way_hardly_a_query_fails() {
     let answers = futures_util::future::join_all(asked).await;
     let failed = answers.iter().filter(|answer| answer.as_ref().unwrap().is_err()).count();
     assert!(failed <= 2, "{failed} of 2000");
-    assert_eq!(snapshot(&group, 0).health_changes[0], [0, 0]);
     assert!(server.seen() <= 2000 * 5 / 2, "{}", server.seen());
 }
 
