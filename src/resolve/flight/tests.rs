@@ -3,7 +3,7 @@
 //! The upstream is a script; time stands still unless a test moves it.
 
 use super::*;
-use crate::cache::Ttls;
+use crate::cache::{Stale, Ttls};
 use crate::observe::queries::Family;
 use crate::resolve::Waiter;
 use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
@@ -323,6 +323,42 @@ async fn f03_all_clients_have_so_many_queries_and_no_more() {
     assert!(waits(&third), "whoever handed it over has it back, and answers it");
     house.assert_idle();
     assert!(house.resolver.submit(house.miss("c.example", 3, &third)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_look_ups_that_nobody_waits_for_are_bounded_as_well() {
+    for client_wait in [Duration::ZERO, Duration::from_millis(10)] {
+        look_ups_that_nobody_waits_for(client_wait).await;
+    }
+}
+
+async fn look_ups_that_nobody_waits_for(client_wait: Duration) {
+    let upstream = Upstream::new(&[&[Act::Answer(1); 8][..], &[Act::Hang]].concat());
+    let (max_age, recheck) = (Duration::from_secs(3600), Duration::from_secs(30));
+    let stale = Stale { max_age, answer_ttl: 30, client_wait, recheck, prefer_positive: false };
+    let limits = Limits { in_flight: 4, ..Limits::default() };
+    let house = House::new(vec![Zone { stale: Some(stale), ..zone(".", 1, &upstream) }], limits);
+    let names = |i| format!("n{i}.example");
+    for i in 0..8 {
+        assert_eq!(house.get(&names(i)).await.source, Source::Miss);
+    }
+    house.pass(Duration::from_secs(30)).await;
+    for i in 0..8 {
+        let answers = house.ask(&names(i), 1);
+        house.pass(client_wait).await;
+        let outcome = one(&answers);
+        assert_eq!((outcome.source, octet(&outcome)), (Source::Stale, Some(1)), "nobody is refused an old answer");
+    }
+    assert_eq!((house.resolver.flights(), upstream.asked()), (4, 12));
+    // Those that had to stay have their turn as soon as there is room.
+    house.pass(Duration::from_secs(5)).await;
+    house.assert_idle();
+    for i in 0..8 {
+        let answers = house.ask(&names(i), 1);
+        house.pass(client_wait).await;
+        assert_eq!(one(&answers).source, Source::Stale);
+    }
+    assert_eq!((house.resolver.flights(), upstream.asked()), (4, 16));
 }
 
 #[tokio::test(start_paused = true)]
