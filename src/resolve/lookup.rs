@@ -56,10 +56,12 @@ impl Flight {
             None => timeout_at(deadline + GRACE, self.ask(&message, deadline)).await,
             Some(held) => {
                 let mut asking = pin!(timeout_at(deadline + GRACE, self.ask(&message, deadline)));
+                // Nobody waits for a prefetch before the answer has expired that it renews.
+                let wait = held.rules.client_wait.max(held.entry.left(self.inner.clock.now()));
                 tokio::select! {
                     biased;
                     result = &mut asking => result,
-                    () = sleep(held.rules.client_wait) => {
+                    () = sleep(wait) => {
                         self.overdue(held);
                         asking.await
                     }
@@ -104,7 +106,7 @@ impl Flight {
     fn overdue(&self, held: &Held) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
         let now = self.inner.clock.now();
-        if held.entry.is_fresh(now) || !self.is_current() {
+        if !self.is_current() {
             return;
         }
         if let Some(suppressed) = LINE.allow(now) {
