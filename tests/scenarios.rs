@@ -95,6 +95,7 @@ scenarios! {
     e05_prefetch_that_outlives_the_answer
     e07_flood_of_names_that_do_not_exist
     e08_newest_valid_answer_wins
+    e08_preferred_answers_that_are_gone
     e08_valid_negatives_end_stale_answers
     e09_failures_hide_no_answer
     e09_servfail_while_an_old_answer_is_held

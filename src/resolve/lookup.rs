@@ -117,6 +117,11 @@ impl Flight {
         self.inner.overdue(&self.key, overdue, now);
     }
 
+    /// The answer that may be given out if no newer one can be had.
+    fn old(&self, now: Moment) -> Option<&Held> {
+        self.held.as_ref().filter(|held| self.is_current() && held.is_servable(now))
+    }
+
     /// Has there been no flush since it was started?
     fn is_current(&self) -> bool {
         self.inner.store.generation() == self.generation
@@ -135,7 +140,7 @@ impl Flight {
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));
         // Without an SOA it may not be kept, and says the same all the same.
         let denies = negative || reply.class == Class::Unstorable && reply.rcode == rcode::NXDOMAIN;
-        if denies && self.held.as_ref().is_some_and(Held::outlives_negatives) {
+        if denies && self.old(now).is_some_and(Held::outlives_negatives) {
             return self.failed(ede::OTHER, &format!("upstream {server} says that there is no such thing"), now);
         }
         let lifetime = policy::apply(&mut reply, &self.zone.ttls);
@@ -176,7 +181,7 @@ impl Flight {
     /// Remembers a failure, and puts the old answer in its place if there is one.
     fn or_stale(&self, failure: Outcome, now: Moment) -> Outcome {
         let text = failure.error.as_ref().map_or_else(|| "".into(), |(_, text)| Arc::clone(text));
-        let held = self.held.as_ref().filter(|_| self.is_current());
+        let held = self.old(now);
         let recheck = held.map_or(Duration::ZERO, |held| match held.entry.is_fresh(now) {
             true => EARLY_RECHECK,
             false => held.rules.recheck,
