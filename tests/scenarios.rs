@@ -84,6 +84,7 @@ scenarios! {
     d04_nothing_answers
     d05_recovery
     d19_refused_while_servers_are_replaced
+    d23_stale_answers_that_come_back
     d25_herd_at_a_slow_upstream
     d25_thundering_herd
     d26_upstream_hangs

@@ -352,6 +352,11 @@ impl Inner {
         self.answer(book, misses, &outcome);
     }
 
+    /// Are those who ask for what `key` stands for given the old answer?
+    pub(super) fn is_overdue(&self, key: &[u8]) -> bool {
+        self.book().flights.get(key).is_some_and(|waiting| waiting.overdue.is_some())
+    }
+
     /// Takes a flight from the table and answers its waiters.
     pub(super) fn land(&self, key: &[u8], outcome: &Outcome, prefetch: Option<Prefetch>) {
         if let Some(prefetch) = prefetch {

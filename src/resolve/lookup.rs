@@ -137,6 +137,11 @@ impl Flight {
         if reply.class == Class::Truncated && transport != Transport::Udp {
             return self.failed(ede::OTHER, &format!("upstream {server} truncated its reply over TCP"), now);
         }
+        // In a loop it is our own old answer, which was given to the upstream as to any client: it must not become a new one.
+        let is_stale = matches!(reply.ede, Some(ede::STALE_ANSWER | ede::STALE_NXDOMAIN));
+        if is_stale && self.old(now).is_some() && self.inner.is_overdue(&self.key) {
+            return self.failed(ede::OTHER, &format!("upstream {server} has nothing but an old answer either"), now);
+        }
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));
         // Without an SOA it may not be kept, and says the same all the same.
         let denies = negative || reply.class == Class::Unstorable && reply.rcode == rcode::NXDOMAIN;
