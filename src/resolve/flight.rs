@@ -118,10 +118,18 @@ impl Resolver {
         Resolver { queue, inner }
     }
 
-    /// Replaces zones and limits; flights under way go on as they began.
+    /// Replaces zones and limits; flights under way go on as they began. If there are other zones than before, answers for
+    /// names that are in another one now are forgotten, as the servers there may know better. Looks at every answer then:
+    /// not for a thread that serves.
     pub fn reconfigure(&self, zones: Zones, limits: Limits) {
-        self.inner.zones.store(Arc::new(zones));
+        let zones = Arc::new(zones);
         self.inner.limits.store(Arc::new(limits));
+        let old = self.inner.zones.swap(Arc::clone(&zones));
+        if !old.has_the_names_of(&zones) {
+            self.inner
+                .store
+                .flush_where(|name, entry| zones.find(name).is_none_or(|zone| zone.label != entry.about().zone));
+        }
     }
 
     /// Hands a miss over. Any thread may call this; it neither waits nor locks.

@@ -537,12 +537,30 @@ async fn g04_new_zones_and_limits_hold_from_the_next_query_on() {
     let next = house.get("b.example").await;
     assert_eq!((octet(&next), next.zone), (Some(2), 7));
     assert_eq!(house.get("www.other").await.rcode, rcode::REFUSED, "its zone is gone");
-    let joined = house.ask("a.example", 2);
+    let later = house.ask("a.example", 2);
     assert!(house.resolver.submit(house.miss("c.example", 3, &Answers::default())).is_err(), "two wait already");
     house.settle().await;
     old.gate.notify_one();
     house.settle().await;
-    assert_eq!((octet(&one(&under_way)), octet(&one(&joined))), (Some(1), Some(1)), "flights end as they began");
-    assert_eq!((old.asked(), new.asked()), (1, 1));
+    assert_eq!(octet(&one(&under_way)), Some(1), "flights end as they began");
+    assert_eq!(octet(&one(&later)), Some(2), "and take nobody along who is in another zone now");
+    assert_eq!((old.asked(), new.asked()), (1, 2));
     house.assert_idle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn e21_g04_a_name_that_comes_into_another_zone_is_asked_there() {
+    let (old, new) = (Upstream::new(&[Act::Answer(1)]), Upstream::new(&[Act::Answer(2)]));
+    let house = House::before(&old);
+    for name in ["www.corp.example", "www.example"] {
+        assert_eq!(octet(&house.get(name).await), Some(1));
+    }
+    let limits = Limits::default();
+    house.resolver.reconfigure(Zones::new([zone(".", 1, &old), zone("corp.example", 2, &new)]), limits);
+    let moved = house.get("www.corp.example").await;
+    assert_eq!((octet(&moved), moved.zone, moved.source), (Some(2), 2, Source::Miss));
+    assert_eq!(house.get("www.example").await.source, Source::Hit, "all others stay");
+    house.resolver.reconfigure(Zones::new([zone(".", 1, &old)]), limits);
+    let back = house.get("www.corp.example").await;
+    assert_eq!((octet(&back), back.zone, back.source), (Some(1), 1, Source::Miss));
 }
