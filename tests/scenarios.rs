@@ -84,6 +84,7 @@ scenarios! {
     d04_nothing_answers
     d05_recovery
     d19_refused_while_servers_are_replaced
+    d23_stale_answers_that_come_back
     d25_herd_at_a_slow_upstream
     d25_thundering_herd
     d26_upstream_hangs
@@ -92,8 +93,10 @@ scenarios! {
     e04_last_second
     e05_prefetch
     e05_prefetch_spares_failing_upstreams
+    e05_prefetch_that_outlives_the_answer
     e07_flood_of_names_that_do_not_exist
     e08_newest_valid_answer_wins
+    e08_preferred_answers_that_are_gone
     e08_valid_negatives_end_stale_answers
     e09_failures_hide_no_answer
     e09_servfail_while_an_old_answer_is_held

@@ -1,4 +1,5 @@
-//! A changed configuration, put in force without losing the cache or a query; an invalid one, refused and reported.
+//! A changed configuration, put in force without losing a query or the cache, but for names that are in another zone than
+//! before; an invalid one, refused and reported.
 
 use super::{Parts, acl, connection_limits, limits};
 use crate::config::reload::{POLL_INTERVAL, Watcher, restart_needed};

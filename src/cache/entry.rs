@@ -177,6 +177,12 @@ impl Entry {
         tenths(now).saturating_sub(self.head().stored) < self.head().lifetime() * 10
     }
 
+    /// How long it may still be given out.
+    pub fn left(&self, now: Moment) -> Duration {
+        let left = (self.head().lifetime() * 10).saturating_sub(tenths(now).saturating_sub(self.head().stored));
+        Duration::from_millis(u64::from(left) * 100)
+    }
+
     /// May it be given out stale, with lifetimes prolonged by `max_age`?
     pub fn is_servable(&self, now: Moment, max_age: Duration) -> bool {
         let age = u64::from(tenths(now).saturating_sub(self.head().stored));
@@ -279,6 +285,7 @@ mod tests {
         let entry = Entry::new(&[0; 12], about(t0, 30));
         let at = |seconds| t0 + Duration::from_secs(seconds);
         assert!(entry.is_fresh(at(29)) && !entry.is_fresh(at(30)));
+        assert_eq!([0, 29, 30, 99].map(|seconds| entry.left(at(seconds)).as_secs()), [30, 1, 0, 0]);
         assert!(entry.is_servable(at(30), hour) && entry.is_servable(at(3629), hour));
         assert!(!entry.is_servable(at(3630), hour));
         assert!(!entry.is_servable(at(30), Duration::ZERO) && entry.is_servable(at(29), Duration::ZERO));

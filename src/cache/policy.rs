@@ -21,9 +21,11 @@
 //!
 //! **Stale answers** (RFC 8767). What has expired stays for `maxAge` more. It is given out when the upstream fails, or has
 //! not answered after `clientWait`, with `answerTtl` as its TTL and Extended DNS Error 3, 19 for NXDOMAIN (RFC 8914 §4.4,
-//! §4.20); at once until `recheck` after a failure (§5: the client response, failure recheck and maximum stale timers). Any
-//! valid reply ends that, NXDOMAIN and one that may not be kept included: what it replaces is never given out again.
-//! Where `preferPositive` is set, NXDOMAIN and NODATA do not replace an answer with data that may be given out.
+//! §4.20); at once until `recheck` after a failure (§5: the client response, failure recheck and maximum stale timers). A
+//! valid reply that says something of the name ends that, NXDOMAIN and one that may not be kept included: what it replaces
+//! is never given out again. Where `preferPositive` is set, NXDOMAIN and NODATA do not replace an answer with data that may
+//! be given out. A reply that is itself marked as stale is new for the TTL that it shows, but not when it comes after the
+//! old answer was given out: an upstream that forwards back to us has it from us.
 //!
 //! **Prefetch.** An answer that is asked for in the last part of its life is renewed then, so that a name asked often is
 //! never a miss. See [`super::entry::Refresh`] for when, `resolve` for how many at once.

@@ -197,14 +197,19 @@ impl Store {
         Kind::ALL.iter().map(|&kind| self.part(kind).remove(|entry| !entry.is_servable(now, max_age))).sum()
     }
 
+    /// Forgets the answers that `wanted` picks by the name (lower-case, as on the wire) that they answer for; returns how many.
+    pub fn flush_where(&self, wanted: impl Fn(&[u8], &Entry) -> bool) -> usize {
+        self.flush(|part| part.remove(|entry| wanted(owner(entry), entry)))
+    }
+
     /// Forgets all answers to questions for `name` (lower-case, as on the wire), of any type; returns how many.
     pub fn flush_name(&self, name: &[u8]) -> usize {
-        self.flush(|part| part.remove(|entry| owner(entry) == name))
+        self.flush_where(|owner, _| owner == name)
     }
 
     /// Forgets all answers to questions for `zone` (lower-case, as on the wire) and the names below it.
     pub fn flush_zone(&self, zone: &[u8]) -> usize {
-        self.flush(|part| part.remove(|entry| question::is_within(owner(entry), zone)))
+        self.flush_where(|owner, _| question::is_within(owner, zone))
     }
 
     /// Forgets everything.

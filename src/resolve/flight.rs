@@ -118,10 +118,18 @@ impl Resolver {
         Resolver { queue, inner }
     }
 
-    /// Replaces zones and limits; flights under way go on as they began.
+    /// Replaces zones and limits; flights under way go on as they began. If there are other zones than before, answers for
+    /// names that are in another one now are forgotten, as the servers there may know better. Looks at every answer then:
+    /// not for a thread that serves.
     pub fn reconfigure(&self, zones: Zones, limits: Limits) {
-        self.inner.zones.store(Arc::new(zones));
+        let zones = Arc::new(zones);
         self.inner.limits.store(Arc::new(limits));
+        let old = self.inner.zones.swap(Arc::clone(&zones));
+        if !old.has_the_names_of(&zones) {
+            self.inner
+                .store
+                .flush_where(|name, entry| zones.find(name).is_none_or(|zone| zone.label != entry.about().zone));
+        }
     }
 
     /// Hands a miss over. Any thread may call this; it neither waits nor locks.
@@ -229,7 +237,8 @@ impl Inner {
             return self.settle(miss, &outcome);
         }
         // A flight may have landed since the miss was found to be one; its answer was stored before it left the table.
-        let (held, overdue) = match self.known(&miss, &key, zone, now) {
+        let full = book.flights.len() >= limits.in_flight;
+        let (held, overdue) = match self.known(&miss, &key, zone, full, now) {
             Known::Answer(outcome) => {
                 release(&mut book, miss.client);
                 drop(book);
@@ -297,8 +306,8 @@ impl Inner {
         tokio::spawn(flight.run(message, limits.patience));
     }
 
-    /// What is known without asking anybody.
-    fn known(&self, miss: &Miss, key: &[u8], zone: &Zone, now: Moment) -> Known {
+    /// What is known without asking anybody. With `full`, too many look-ups are under way for more that nobody waits for.
+    fn known(&self, miss: &Miss, key: &[u8], zone: &Zone, full: bool, now: Moment) -> Known {
         let asked = self.store.key(&miss.question, miss.flags);
         let mut held = None;
         if self.store.contains(&asked)
@@ -313,7 +322,7 @@ impl Inner {
         }
         let question = without_generation(key);
         if let Some(held) = held {
-            return self.while_held(held, question, zone, now);
+            return self.while_held(held, question, zone, full, now);
         }
         let Some(failure) = self.failures.get(question, now) else { return Known::Old(None) };
         let error = (ede::CACHED_ERROR, failure.text);
@@ -321,7 +330,7 @@ impl Inner {
     }
 
     /// What is known of a question with an old answer.
-    fn while_held(&self, held: Held, question: &[u8], zone: &Zone, now: Moment) -> Known {
+    fn while_held(&self, held: Held, question: &[u8], zone: &Zone, full: bool, now: Moment) -> Known {
         let (reason, why, ask): (_, Arc<str>, _) = match self.failures.recheck(question, held.rules.recheck, now) {
             Some(Recheck::Later(why)) => (StaleReason::Recheck, why, false),
             Some(Recheck::Now(why)) => (StaleReason::Recheck, why, true),
@@ -329,11 +338,13 @@ impl Inner {
                 (StaleReason::Down, "no upstream works".into(), true)
             }
             None if held.rules.client_wait.is_zero() => (StaleReason::Slow, "being looked up anew".into(), true),
+            // Sooner or later nobody would wait for that one either, and no other limit would hold for it then.
+            None if full => (StaleReason::Slow, "too many look-ups are under way".into(), false),
             None => return Known::Old(Some(held)),
         };
         let overdue = Overdue { held, reason, why };
         match overdue.outcome(now) {
-            Some(outcome) if ask => Known::Meanwhile(overdue, outcome),
+            Some(outcome) if ask && !full => Known::Meanwhile(overdue, outcome),
             Some(outcome) => Known::Answer(outcome),
             None => Known::Old(None),
         }
@@ -347,6 +358,11 @@ impl Inner {
         waiting.overdue.get_or_insert_with(|| Box::new(overdue));
         let misses = std::mem::take(&mut waiting.misses);
         self.answer(book, misses, &outcome);
+    }
+
+    /// Are those who ask for what `key` stands for given the old answer?
+    pub(super) fn is_overdue(&self, key: &[u8]) -> bool {
+        self.book().flights.get(key).is_some_and(|waiting| waiting.overdue.is_some())
     }
 
     /// Takes a flight from the table and answers its waiters.

@@ -56,10 +56,12 @@ impl Flight {
             None => timeout_at(deadline + GRACE, self.ask(&message, deadline)).await,
             Some(held) => {
                 let mut asking = pin!(timeout_at(deadline + GRACE, self.ask(&message, deadline)));
+                // Nobody waits for a prefetch before the answer has expired that it renews.
+                let wait = held.rules.client_wait.max(held.entry.left(self.inner.clock.now()));
                 tokio::select! {
                     biased;
                     result = &mut asking => result,
-                    () = sleep(held.rules.client_wait) => {
+                    () = sleep(wait) => {
                         self.overdue(held);
                         asking.await
                     }
@@ -104,7 +106,7 @@ impl Flight {
     fn overdue(&self, held: &Held) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
         let now = self.inner.clock.now();
-        if held.entry.is_fresh(now) || !self.is_current() {
+        if !self.is_current() {
             return;
         }
         if let Some(suppressed) = LINE.allow(now) {
@@ -113,6 +115,11 @@ impl Flight {
         let why = format!("no upstream has answered within {} ms", held.rules.client_wait.as_millis());
         let overdue = Overdue { held: held.clone(), reason: StaleReason::Slow, why: why.into() };
         self.inner.overdue(&self.key, overdue, now);
+    }
+
+    /// The answer that may be given out if no newer one can be had.
+    fn old(&self, now: Moment) -> Option<&Held> {
+        self.held.as_ref().filter(|held| self.is_current() && held.is_servable(now))
     }
 
     /// Has there been no flush since it was started?
@@ -130,10 +137,15 @@ impl Flight {
         if reply.class == Class::Truncated && transport != Transport::Udp {
             return self.failed(ede::OTHER, &format!("upstream {server} truncated its reply over TCP"), now);
         }
+        // In a loop it is our own old answer, which was given to the upstream as to any client: it must not become a new one.
+        let is_stale = matches!(reply.ede, Some(ede::STALE_ANSWER | ede::STALE_NXDOMAIN));
+        if is_stale && self.old(now).is_some() && self.inner.is_overdue(&self.key) {
+            return self.failed(ede::OTHER, &format!("upstream {server} has nothing but an old answer either"), now);
+        }
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));
         // Without an SOA it may not be kept, and says the same all the same.
         let denies = negative || reply.class == Class::Unstorable && reply.rcode == rcode::NXDOMAIN;
-        if denies && self.held.as_ref().is_some_and(Held::outlives_negatives) {
+        if denies && self.old(now).is_some_and(Held::outlives_negatives) {
             return self.failed(ede::OTHER, &format!("upstream {server} says that there is no such thing"), now);
         }
         let lifetime = policy::apply(&mut reply, &self.zone.ttls);
@@ -174,7 +186,7 @@ impl Flight {
     /// Remembers a failure, and puts the old answer in its place if there is one.
     fn or_stale(&self, failure: Outcome, now: Moment) -> Outcome {
         let text = failure.error.as_ref().map_or_else(|| "".into(), |(_, text)| Arc::clone(text));
-        let held = self.held.as_ref().filter(|_| self.is_current());
+        let held = self.old(now);
         let recheck = held.map_or(Duration::ZERO, |held| match held.entry.is_fresh(now) {
             true => EARLY_RECHECK,
             false => held.rules.recheck,

@@ -30,7 +30,7 @@ pub(super) struct Held {
 impl Held {
     /// It as the answer of `now`, with the reason in words; `None` when it is too old.
     pub(super) fn outcome(&self, reason: StaleReason, why: Arc<str>, now: Moment) -> Option<Outcome> {
-        if !self.entry.is_servable(now, self.rules.max_age) {
+        if !self.is_servable(now) {
             return None;
         }
         let mut outcome = Outcome::of(self.entry.clone(), Source::Stale, now);
@@ -38,6 +38,11 @@ impl Held {
         outcome.error = Some((code, why));
         outcome.stale = Some(Staleness { ttl: self.rules.answer_ttl, reason });
         Some(outcome)
+    }
+
+    /// Is it not too old yet?
+    pub(super) fn is_servable(&self, now: Moment) -> bool {
+        self.entry.is_servable(now, self.rules.max_age)
     }
 
     /// Does it stay although the upstream says, by a negative reply, that there is nothing of the kind?

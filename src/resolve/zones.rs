@@ -49,6 +49,11 @@ impl Zones {
         self.iter().filter_map(|zone| zone.stale).map(|stale| stale.max_age).max().unwrap_or_default()
     }
 
+    /// Are there zones of the same names in `other`, and no more?
+    pub(super) fn has_the_names_of(&self, other: &Zones) -> bool {
+        self.0.len() == other.0.len() && self.0.keys().all(|name| other.0.contains_key(name))
+    }
+
     /// All zones, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {
         self.0.values()

@@ -3,7 +3,7 @@
 //! The upstream is a script; time stands still unless a test moves it.
 
 use super::*;
-use crate::cache::Ttls;
+use crate::cache::{Stale, Ttls};
 use crate::observe::queries::Family;
 use crate::resolve::Waiter;
 use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
@@ -326,6 +326,42 @@ async fn f03_all_clients_have_so_many_queries_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f03_look_ups_that_nobody_waits_for_are_bounded_as_well() {
+    for client_wait in [Duration::ZERO, Duration::from_millis(10)] {
+        look_ups_that_nobody_waits_for(client_wait).await;
+    }
+}
+
+async fn look_ups_that_nobody_waits_for(client_wait: Duration) {
+    let upstream = Upstream::new(&[&[Act::Answer(1); 8][..], &[Act::Hang]].concat());
+    let (max_age, recheck) = (Duration::from_secs(3600), Duration::from_secs(30));
+    let stale = Stale { max_age, answer_ttl: 30, client_wait, recheck, prefer_positive: false };
+    let limits = Limits { in_flight: 4, ..Limits::default() };
+    let house = House::new(vec![Zone { stale: Some(stale), ..zone(".", 1, &upstream) }], limits);
+    let names = |i| format!("n{i}.example");
+    for i in 0..8 {
+        assert_eq!(house.get(&names(i)).await.source, Source::Miss);
+    }
+    house.pass(Duration::from_secs(30)).await;
+    for i in 0..8 {
+        let answers = house.ask(&names(i), 1);
+        house.pass(client_wait).await;
+        let outcome = one(&answers);
+        assert_eq!((outcome.source, octet(&outcome)), (Source::Stale, Some(1)), "nobody is refused an old answer");
+    }
+    assert_eq!((house.resolver.flights(), upstream.asked()), (4, 12));
+    // Those that had to stay have their turn as soon as there is room.
+    house.pass(Duration::from_secs(5)).await;
+    house.assert_idle();
+    for i in 0..8 {
+        let answers = house.ask(&names(i), 1);
+        house.pass(client_wait).await;
+        assert_eq!(one(&answers).source, Source::Stale);
+    }
+    assert_eq!((house.resolver.flights(), upstream.asked()), (4, 16));
+}
+
+#[tokio::test(start_paused = true)]
 async fn f12_answers_saved_up_for_one_address_are_let_go_but_for_a_few() {
     let upstream = Upstream::new(&[Act::Gated(1)]);
     let house = House::before(&upstream);
@@ -501,12 +537,30 @@ async fn g04_new_zones_and_limits_hold_from_the_next_query_on() {
     let next = house.get("b.example").await;
     assert_eq!((octet(&next), next.zone), (Some(2), 7));
     assert_eq!(house.get("www.other").await.rcode, rcode::REFUSED, "its zone is gone");
-    let joined = house.ask("a.example", 2);
+    let later = house.ask("a.example", 2);
     assert!(house.resolver.submit(house.miss("c.example", 3, &Answers::default())).is_err(), "two wait already");
     house.settle().await;
     old.gate.notify_one();
     house.settle().await;
-    assert_eq!((octet(&one(&under_way)), octet(&one(&joined))), (Some(1), Some(1)), "flights end as they began");
-    assert_eq!((old.asked(), new.asked()), (1, 1));
+    assert_eq!(octet(&one(&under_way)), Some(1), "flights end as they began");
+    assert_eq!(octet(&one(&later)), Some(2), "and take nobody along who is in another zone now");
+    assert_eq!((old.asked(), new.asked()), (1, 2));
     house.assert_idle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn e21_g04_a_name_that_comes_into_another_zone_is_asked_there() {
+    let (old, new) = (Upstream::new(&[Act::Answer(1)]), Upstream::new(&[Act::Answer(2)]));
+    let house = House::before(&old);
+    for name in ["www.corp.example", "www.example"] {
+        assert_eq!(octet(&house.get(name).await), Some(1));
+    }
+    let limits = Limits::default();
+    house.resolver.reconfigure(Zones::new([zone(".", 1, &old), zone("corp.example", 2, &new)]), limits);
+    let moved = house.get("www.corp.example").await;
+    assert_eq!((octet(&moved), moved.zone, moved.source), (Some(2), 2, Source::Miss));
+    assert_eq!(house.get("www.example").await.source, Source::Hit, "all others stay");
+    house.resolver.reconfigure(Zones::new([zone(".", 1, &old)]), limits);
+    let back = house.get("www.corp.example").await;
+    assert_eq!((octet(&back), back.zone, back.source), (Some(1), 1, Source::Miss));
 }
