@@ -165,6 +165,23 @@ impl Pool {
         idle
     }
 
+    /// Closes the connections on which a reply is overdue and whose other ends are gone: their queries go on others.
+    pub(super) fn bury(&self, server: &Server) {
+        let (since, suspicion) = (stuck_since(server), server.suspicion(server.connected()));
+        let stuck: Vec<_> = self.lock().open.iter().filter(|c| c.is_stuck(since)).cloned().collect();
+        for connection in stuck.iter().filter(|c| c.is_deserted(suspicion)) {
+            self.distrust(server.instant(since));
+            connection.close(Ended::Unresponsive.into());
+        }
+    }
+
+    /// Is most of what may be open free?
+    pub(super) fn is_relaxed(&self, server: &Server) -> bool {
+        let state = self.lock();
+        let busy = state.open.len() - state.idle.len() + state.dialing;
+        2 * busy < server.options.max_connections
+    }
+
     /// A connection proved dead: closes the idle ones from which nothing has come since `since` either.
     pub(super) fn distrust(&self, since: Instant) {
         let mut state = self.lock();
