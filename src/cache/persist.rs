@@ -5,8 +5,8 @@
 //! of it is used. Nothing is held in memory but one answer at a time.
 //!
 //! An answer has its age at saving; at loading it is older by what the wall clock says has passed. That clock is the only
-//! one that goes on over a boot, and can be set: one that was set back makes nothing younger than it was. Zones are found
-//! anew by name. Where and when files are written is not decided here.
+//! one that goes on over a boot, and can be set. When it shows less than at saving, nobody knows what has passed, and no
+//! answer counts as fresh. Zones are found anew by name. Where and when files are written is not decided here.
 
 use super::entry::{About, Entry, Refresh};
 use super::key::Flags;
@@ -154,14 +154,15 @@ pub fn load<R: Read + Seek>(
     input.seek(SeekFrom::Start(HEAD as u64))?;
     let mut names = read_names(&mut input)?;
     // Rounded up: nothing becomes younger.
-    let passed = tenths(terms.wall.duration_since(head.saved).unwrap_or_default() + Duration::from_nanos(TENTH - 1));
+    let passed = terms.wall.duration_since(head.saved).map(|time| tenths(time + Duration::from_nanos(TENTH - 1)));
     let mut message = Vec::new();
     while !input.fill_buf()?.is_empty() {
         let [a0, a1, a2, a3, l0, l1, l2, l3, r0, r1, u0, u1, bits, m0, m1] = octets::<RECORD>(&mut input)?;
         message.resize(usize::from(u16::from_be_bytes([m0, m1])), 0);
         input.read_exact(&mut message)?;
-        let age = u64::from(u32::from_be_bytes([a0, a1, a2, a3])).saturating_add(passed);
         let lifetime = u32::from_be_bytes([l0, l1, l2, l3]).min(MAX_TTL);
+        let age = u64::from(u32::from_be_bytes([a0, a1, a2, a3]));
+        let age = passed.as_ref().map_or(age.max(u64::from(lifetime) * 10), |passed| age.saturating_add(*passed));
         let stored = age.checked_mul(TENTH).and_then(|age| terms.now.0.checked_sub(age));
         let (true, Some(stored)) = (is_of_use(age, lifetime, terms.stale), stored) else { continue };
         let Some((zone, refresh)) = owner(&message).and_then(&zone) else { continue };
