@@ -19,17 +19,19 @@ struct Side {
     now: Moment,
     wall: SystemTime,
     upstreams: Labels,
+    zones: Labels,
 }
 
 impl Side {
     /// One that has run for `up` and whose wall clock shows so many seconds after [`WALL`].
     fn new(up: Duration, after: i64) -> Side {
         let wall = UNIX_EPOCH + Duration::from_secs(WALL.checked_add_signed(after).unwrap());
-        Side { now: Moment::default() + Duration::from_secs(30 * 86_400) + up, wall, upstreams: Labels::new(4) }
+        let now = Moment::default() + Duration::from_secs(30 * 86_400) + up;
+        Side { now, wall, upstreams: Labels::new(4), zones: Labels::new(2) }
     }
 
     fn terms(&self, stale: Duration) -> Terms<'_> {
-        Terms { now: self.now, wall: self.wall, stale, upstreams: &self.upstreams }
+        Terms { now: self.now, wall: self.wall, stale, upstreams: &self.upstreams, zones: &self.zones }
     }
 
     fn save(&self, entries: &[Entry], stale: Duration) -> Vec<u8> {
@@ -167,6 +169,29 @@ fn what_belongs_to_no_zone_any_more_is_left_out() {
 }
 
 #[test]
+fn e21_what_was_asked_in_another_zone_is_left_out() {
+    let (old, new) = (Side::new(HOUR, 0), Side::new(HOUR, 0));
+    let zones = |side: &Side, names: [&str; 3]| names.map(|name| side.zones.intern(name));
+    let [root, corp, other] = zones(&old, [".", "corp.", "c.corp."]);
+    assert_eq!(&*old.zones.name(other), "other", "one too many to be told apart");
+    let of = |name, zone| Entry::new(&message(name, 1, 0), About { zone, ..about(old.now, 30) });
+    let file =
+        old.save(&[of("a.org", root), of("a.corp", root), of("b.corp", corp), of("c.corp", other)], Duration::ZERO);
+    let [corp, root, _] = zones(&new, ["corp.", ".", "c.corp."]);
+    let zone = |name: &[u8]| {
+        let zone = if crate::wire::question::is_within(name, &to_wire("corp")) { corp } else { root };
+        Some((zone, Refresh::default()))
+    };
+    let mut taken = Vec::new();
+    let take = |entry: Entry| {
+        taken.push((entry.question()[1], entry.about().zone));
+        ControlFlow::Continue(())
+    };
+    load(Cursor::new(&file), &new.terms(Duration::ZERO), zone, take).unwrap();
+    assert_eq!(taken, [(b'a', root), (b'b', corp), (b'c', corp)]);
+}
+
+#[test]
 fn it_goes_on_until_it_is_told_to_stop() {
     let side = Side::new(HOUR, 0);
     let file = side.save(&["a", "b", "c"].map(|name| address(&side, name, Duration::ZERO, 30)), Duration::ZERO);
@@ -189,9 +214,9 @@ fn e17_foreign_files_and_other_formats_are_told_apart() {
         assert_eq!(said(foreign), "it is no file of nodens' cache");
     }
     let mut other = file.clone();
-    other[11] = 2;
-    assert_eq!(said(&other), "it has format 2, and this version reads 1 alone");
-    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(2))));
+    other[11] = 3;
+    assert_eq!(said(&other), "it has format 3, and this version reads 2 alone");
+    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(3))));
     let longer = [&file[..], b"x"].concat();
     assert_eq!(said(&longer), "it is 35 octets long instead of 34");
     assert_eq!(said(&file[..33]), "it is 33 octets long instead of 34");
