@@ -267,6 +267,9 @@ impl<W: Write> Write for Summed<W> {
 /// The table of names; the numbers that they have here come later.
 fn read_names(input: &mut impl Read) -> io::Result<Vec<(String, Option<u16>)>> {
     let count = u16::from_be_bytes(octets(input)?);
+    if count > Labels::UPSTREAMS {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let name = |_| {
         let mut name = vec![0; usize::from(u16::from_be_bytes(octets(input)?))];
         input.read_exact(&mut name)?;

@@ -247,6 +247,9 @@ fn what_makes_no_sense_behind_a_right_checksum_is_left_out() {
     }
     assert!(matches!(side.load(&sealed(&whole[..whole.len() - 1])), Err(Error::Read(_))));
     assert!(matches!(side.load(&sealed(b"\xff\xff")), Err(Error::Read(_))));
+    let names = |count: u16| [&count.to_be_bytes()[..], &vec![0; 2 * usize::from(count)]].concat();
+    assert!(side.load(&sealed(&names(256))).unwrap().is_empty());
+    assert!(side.load(&sealed(&names(257))).is_err(), "more than anybody has: they would all be held in memory");
 }
 
 /// What cannot be written is an error, and not a file that looks whole.
