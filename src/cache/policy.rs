@@ -15,7 +15,7 @@
 //! **Never kept**: truncated replies (RFC 2181 §9), replies that `wire::validate` refuses, answers to queries with RD
 //! clear (the upstream may have told only what it had at hand).
 //!
-//! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::flight` for
+//! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::failures` for
 //! one second, doubling up to the zone's `failureTtl` while they go on, never over five minutes. They stand beside
 //! the cache, not in it: no failure replaces an answer that may still be given out (RFC 8767 §4).
 //!
