@@ -2,13 +2,14 @@
 //! that nobody else knows; whoever asks us for it got it from there ([`Probes`]).
 //!
 //! That is done until it has replied once, half a minute later, every ten minutes, and every half minute while a server
-//! loops or its group is not well; the less often the more zones share a group, and with jitter, for there may be
-//! thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
+//! loops, its group is not well, or stale answers are given; the less often the more zones share a group, and with jitter,
+//! for there may be thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
 //! ([`Route::mark`]), until one does not. If it has an answer all the same, it has others to ask than us: the loop is told
 //! of, and the server still used. Other queries that come back meanwhile join the look-up that waits for them.
 
 use super::upstreams::Upstreams;
 use crate::observe::cells::Counter;
+use crate::observe::metrics::Metrics;
 use crate::resolve::Probes;
 use crate::upstream::{Condition, Exchange, Query, Route, Server};
 use crate::wire::edns::OPT_LEN;
@@ -30,20 +31,20 @@ const TICK: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// How many zones may share a group before each is probed less often.
 const CROWD: u32 = 8;
-/// How often a server is probed that loops or whose group is not well, and when it is for the second time.
+/// How often a server is probed while not all is well, and when it is for the second time.
 const SOON: Duration = Duration::from_secs(30);
 /// How often all others are, and how often one loop is told of.
 const SELDOM: Duration = Duration::from_secs(600);
 
 /// Probes the servers of `upstreams` for ever, and has those that loop passed over.
-pub(super) async fn watch(upstreams: Upstreams, probes: Arc<Probes>) {
+pub(super) async fn watch(upstreams: Upstreams, probes: Arc<Probes>, metrics: Arc<Metrics>) {
     let mut watches = Watches::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         watches.follow(&upstreams.routes(), Instant::now());
-        for complaint in watches.round(&probes, upstreams.loops_detected()).await {
+        for complaint in watches.round(&probes, upstreams.loops_detected(), metrics.stale_answers()).await {
             tracing::error!("{complaint}");
         }
     }
@@ -56,7 +57,7 @@ struct Watch {
     server: Arc<Server>,
     /// By how much its turns are farther apart, because many zones share the group.
     patience: u32,
-    /// When it is probed if it loops, or its group is not well.
+    /// When it is probed if not all is well.
     soon: Instant,
     /// When it is probed, however it is.
     due: Instant,
@@ -66,6 +67,8 @@ struct Watch {
     heard: bool,
     /// When that was told of.
     told: Option<Instant>,
+    /// Stale answers given before it was probed last.
+    stale: u64,
 }
 
 /// What became of a probe.
@@ -85,8 +88,10 @@ impl Finding {
 }
 
 impl Watch {
-    fn is_due(&self, now: Instant) -> bool {
-        now >= self.due || (now >= self.soon && self.route.condition() != Condition::Well)
+    /// Is it to be probed, with so many `stale` answers given so far? In a loop these come back and may look like new ones,
+    /// so that nothing else seems wrong.
+    fn is_due(&self, now: Instant, stale: u64) -> bool {
+        now >= self.due || (now >= self.soon && (stale != self.stale || self.route.condition() != Condition::Well))
     }
 
     /// Sends a probe, and marks the server when it comes back.
@@ -147,6 +152,7 @@ impl Watches {
                         unknown: Some(0),
                         heard: false,
                         told: None,
+                        stale: 0,
                     });
                     self.0.insert(key, Watch { patience, ..watch });
                 }
@@ -156,10 +162,10 @@ impl Watches {
     }
 
     /// Probes those that are due, the longest overdue first; returns what is to be told, and counts loops that are new.
-    async fn round(&mut self, probes: &Arc<Probes>, detected: &Counter) -> Vec<String> {
+    async fn round(&mut self, probes: &Arc<Probes>, detected: &Counter, stale: u64) -> Vec<String> {
         let now = Instant::now();
         let mut due: Vec<_> =
-            self.0.iter().filter(|(_, watch)| watch.is_due(now)).map(|(key, w)| (w.soon, *key)).collect();
+            self.0.iter().filter(|(_, watch)| watch.is_due(now, stale)).map(|(key, w)| (w.soon, *key)).collect();
         due.sort_unstable();
         due.truncate(AT_ONCE);
         let findings = join_all(due.iter().filter_map(|(_, key)| Some(self.0.get(key)?.probe(probes)))).await;
@@ -167,6 +173,7 @@ impl Watches {
         let mut news: BTreeMap<(String, Finding), Vec<String>> = BTreeMap::new();
         for ((_, key), finding) in due.iter().zip(findings) {
             let Some(watch) = self.0.get_mut(key) else { continue };
+            watch.stale = stale;
             if finding.from.is_some() && !watch.heard {
                 detected.add(1);
             }
