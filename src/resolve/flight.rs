@@ -218,35 +218,40 @@ impl Inner {
         let generation = self.store.generation();
         let key = key(&miss.question, miss.flags, miss.recursion_desired, generation);
         let mut book = self.book();
-        let waiting = book.clients.entry(miss.client).or_default();
-        if *waiting >= limits.in_flight_per_client {
-            drop(book);
-            self.metrics.dropped(DropReason::InFlightPerClient);
-            return self
-                .settle(miss, &Outcome::refused(zone.label, now, "too many queries of this client are in flight"));
-        }
-        *waiting += 1;
-        if let Some(waiting) = book.flights.get_mut(&key) {
-            let Some(outcome) = waiting.overdue.as_ref().and_then(|overdue| overdue.outcome(now)) else {
-                self.metrics.coalesced.add(1);
-                waiting.misses.push(miss);
-                return;
-            };
-            release(&mut book, miss.client);
-            drop(book);
-            return self.settle(miss, &outcome);
-        }
-        // A flight may have landed since the miss was found to be one; its answer was stored before it left the table.
-        let full = book.flights.len() >= limits.in_flight;
-        let (held, overdue) = match self.known(&miss, &key, zone, full, now) {
-            Known::Answer(outcome) => {
-                release(&mut book, miss.client);
-                drop(book);
-                return self.settle(miss, &outcome);
-            }
-            Known::Old(held) => (held, None),
-            Known::Meanwhile(overdue, outcome) => (Some(overdue.held.clone()), Some((overdue, outcome))),
+        // Who need not wait takes nothing of what a client may have in flight.
+        let (held, overdue) = match book.flights.get(&key).map(|waiting| waiting.overdue.as_ref()) {
+            Some(overdue) => match overdue.and_then(|overdue| overdue.outcome(now)) {
+                Some(outcome) => {
+                    drop(book);
+                    return self.settle(miss, &outcome);
+                }
+                None => (None, None),
+            },
+            // A flight may have landed since the miss was found to be one; its answer was stored before it left the table.
+            None => match self.known(&miss, &key, zone, book.flights.len() >= limits.in_flight, now) {
+                Known::Answer(outcome) => {
+                    drop(book);
+                    return self.settle(miss, &outcome);
+                }
+                Known::Old(held) => (held, None),
+                Known::Meanwhile(overdue, outcome) => (Some(overdue.held.clone()), Some((overdue, outcome))),
+            },
         };
+        if overdue.is_none() {
+            let waiting = book.clients.entry(miss.client).or_default();
+            if *waiting >= limits.in_flight_per_client {
+                drop(book);
+                self.metrics.dropped(DropReason::InFlightPerClient);
+                let why = "too many queries of this client are in flight";
+                return self.settle(miss, &Outcome::refused(zone.label, now, why));
+            }
+            *waiting += 1;
+        }
+        if let Some(waiting) = book.flights.get_mut(&key) {
+            self.metrics.coalesced.add(1);
+            waiting.misses.push(miss);
+            return;
+        }
         let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, None);
         let inner = Arc::clone(self);
         let flight =
@@ -256,7 +261,6 @@ impl Inner {
                 self.start(book, flight, SmallVec::from_iter([miss]), None, limits);
             }
             Some((overdue, outcome)) => {
-                release(&mut book, miss.client);
                 self.start(book, flight, Waiters::new(), Some(Box::new(overdue)), limits);
                 self.settle(miss, &outcome);
             }

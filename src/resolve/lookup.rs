@@ -83,7 +83,8 @@ impl Flight {
         self.inner.land(&self.key, &outcome, renewed);
     }
 
-    /// Asks the zone's upstream; again, for a while, if it has only just begun to fail and there is no old answer.
+    /// Asks the zone's upstream; again, for a while, if it has only just begun to fail, or this host is short of ports and
+    /// the like, and there is no old answer.
     async fn ask(&self, message: &[u8], deadline: Instant) -> Result<Reply, Error> {
         let query = Query { message, opt_len: OPT_LEN };
         let upstream = &self.zone.upstream;
@@ -94,7 +95,8 @@ impl Flight {
         let give_up = deadline.min(Instant::now() + PERSISTENCE);
         let [mut pause, longest] = PAUSES;
         let mut last = first;
-        while last.is_err() && Instant::now() + pause < give_up && upstream.condition() == Condition::Shaken {
+        let passes = |error: &Error| error.is_ours() || upstream.condition() == Condition::Shaken;
+        while last.as_ref().is_err_and(passes) && Instant::now() + pause < give_up {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
             last = upstream.exchange(query, deadline).await;

@@ -6,6 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 /// Room that is asked for datagrams on their way in and out, in octets; the kernel may grant less
 /// (`net.core.rmem_max`).
@@ -108,6 +109,15 @@ fn no_path_mtu_discovery(socket: &Socket, v6: bool) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Is nobody at the other end of a TCP connection any more, as far as the kernel can tell? What was sent has been sent
+/// again, and nothing acknowledged for `time`. A peer that is merely slow acknowledges all the same.
+pub fn is_deserted(socket: BorrowedFd<'_>, time: Duration) -> bool {
+    super::steer::info(socket).is_ok_and(|info| {
+        let quiet = u128::from(info.tcpi_last_ack_recv) >= time.as_millis();
+        info.tcpi_unacked > 0 && info.tcpi_retransmits > 0 && quiet
+    })
+}
+
 /// Is it a socket for datagrams?
 pub fn is_datagram(socket: impl AsFd) -> bool {
     rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == rustix::net::SocketType::DGRAM)
@@ -134,6 +144,7 @@ pub fn retire(socket: &UdpSocket) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::sys::mmsg::{Batch, send_letters};
+    use std::io::Write;
 
     #[test]
     fn ports_are_shared_and_addresses_exact() {
@@ -142,6 +153,15 @@ mod tests {
         assert_eq!(udp(address).unwrap().local_addr().unwrap(), address);
         let first = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         assert!(tcp(first.local_addr().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_there_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.write_all(&[0; 100]).unwrap();
+        assert!(!is_deserted(stream.as_fd(), Duration::ZERO));
+        assert!(!is_deserted(listener.as_fd(), Duration::ZERO));
     }
 
     #[test]

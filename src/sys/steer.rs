@@ -111,7 +111,7 @@ fn one(listener: BorrowedFd<'_>, address: SocketAddr, deadline: Instant) -> io::
 }
 
 /// What the kernel knows of a TCP socket; of one that listens, `tcpi_unacked` is the length of its queue.
-fn info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
+pub(super) fn info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut size = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes `size` octets at most; all its fields are numbers, for which zeros do.

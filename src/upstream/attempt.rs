@@ -1,5 +1,6 @@
-//! One try at one server: over TLS when it must be, else over the protocol of the group, over TCP when UDP was truncated, without OPT when the server
-//! chokes on it (RFC 6891 §7), on a new connection when a used one broke (RFC 7766 §6.2.4).
+//! One try at one server: over TLS when it must be, else over the protocol of the group, over TCP when UDP was
+//! truncated, without OPT when the server chokes on it (RFC 6891 §7), on a new connection when one broke (RFC 7766
+//! §6.2.4).
 
 use super::pool::Pool;
 use super::server::{Server, Try};
@@ -33,6 +34,17 @@ pub(super) async fn run(server: Arc<Server>, plan: Plan<'_>, now: Instant) -> Re
         server.remember_no_edns(Instant::now());
     }
     Ok(plain)
+}
+
+/// Sends a copy of `query` by `transport`, to find out how the server is. Nobody waits for it.
+pub(super) fn probe(server: Arc<Server>, query: Query<'_>, transport: Transport, now: Instant) {
+    let (message, opt_len) = (query.message.to_vec(), query.opt_len);
+    let expires = now + server.options.timeout;
+    tokio::spawn(async move {
+        let plan = Plan { query: Query { message: &message, opt_len }, transport, fresh: true, expires };
+        // How it ends is noted on the way.
+        let _ = tokio::time::timeout_at(expires, run(server, plan, now)).await;
+    });
 }
 
 async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {

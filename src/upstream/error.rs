@@ -71,6 +71,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// May the same be asked again in a moment with more success, since nothing speaks against the servers?
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Error::Unreachable { source, .. } if is_ours(source))
+    }
+
     /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
     pub fn ede(&self) -> u16 {
         match self {
@@ -84,6 +89,24 @@ impl Error {
     }
 }
 
+/// Is it this host, rather than the network or the server, that is short of something or forbids it? Ports, descriptors,
+/// buffers; a packet filter.
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const OURS: [Errno; 9] = [
+        Errno::ADDRNOTAVAIL,
+        Errno::ADDRINUSE,
+        Errno::AGAIN,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::PERM,
+        Errno::ACCESS,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| OURS.contains(&errno))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,7 +117,9 @@ mod tests {
         let source = Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused));
         let refused = Error::Unreachable { server, source: source.clone() };
         assert_eq!(refused.to_string(), "cannot reach upstream 10.0.0.10:53: connection refused");
-        assert_eq!(refused.ede(), 23);
+        assert_eq!((refused.ede(), refused.is_ours()), (23, false));
+        let ports = Arc::new(io::Error::from(rustix::io::Errno::ADDRNOTAVAIL));
+        assert!(Error::Unreachable { server, source: ports }.is_ours());
         let closed = Error::Closed { server, source: None };
         assert_eq!(closed.to_string(), "upstream 10.0.0.10:53 closed the connection before it answered");
         let reset = Error::Closed { server, source: Some(source) };

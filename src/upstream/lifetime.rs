@@ -3,6 +3,9 @@
 //! Closing first and early is the point: CoreDNS closes an idle connection after 10 s, and a query written at that
 //! moment is lost (RFC 7766 §6.2.3 leaves it to the client to ask again).
 
+use super::stats::Ended;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -89,6 +92,27 @@ impl Limits {
             false if self.retire_at <= now => Verdict::Retire,
             false => Verdict::Keep(next.min(self.retire_at)),
         }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug)]
+pub(super) struct Reason {
+    pub(super) ended: Ended,
+    /// What the kernel said.
+    pub(super) source: Option<Arc<io::Error>>,
+}
+
+impl Reason {
+    /// The kernel said so.
+    pub(super) fn broken(error: io::Error) -> Reason {
+        Reason { ended: Ended::Peer, source: Some(Arc::new(error)) }
+    }
+}
+
+impl From<Ended> for Reason {
+    fn from(ended: Ended) -> Reason {
+        Reason { ended, source: None }
     }
 }
 

@@ -17,7 +17,7 @@
 //! | does not answer a dial | 200 ms: a second dial, which may reach another pod behind the address (`pool`) |
 //! | takes longer than usual | its usual time: a hedge, for at most 5 % of the queries (`race`, `hedge`) |
 //! | has gone silent | 200 ms, or four times the usual time: another is asked; after the third, nobody waits (`race`) |
-//! | has lost this connection only | the same; the connection takes no more queries, and ends within 2 s (`lifetime`) |
+//! | has lost this connection only | a hedge, or twice that: the connection takes no more queries, and is closed (`pool`) |
 //! | says SERVFAIL to everything | nothing, once that is known: others come first (`health`) |
 //! | fails as all others do | nothing more: the least bad one is asked, and its error returned (`select`) |
 //!

@@ -5,8 +5,8 @@
 //! waits takes whichever connection is free first, the new one or one that has just been given back.
 //!
 //! Behind one address there may be several servers that come and go. A connection that owes a reply for longer than is
-//! usual gets no new queries, and another may be opened in its place; a dial that takes long gets a second one beside
-//! it, which may lead to another server.
+//! usual gets no new queries, and when all do, others may be opened in their place; a dial that takes long gets a second
+//! one beside it, which may lead to another server.
 //!
 //! Encrypted servers answer in any order, and connections to them are dear: many queries share one from the first on,
 //! and another one is opened beside it, one at a time, when all have something to do.
@@ -165,6 +165,23 @@ impl Pool {
         idle
     }
 
+    /// Closes the connections on which a reply is overdue and whose other ends are gone: their queries go on others.
+    pub(super) fn bury(&self, server: &Server) {
+        let (since, suspicion) = (stuck_since(server), server.suspicion(server.connected()));
+        let stuck: Vec<_> = self.lock().open.iter().filter(|c| c.is_stuck(since)).cloned().collect();
+        for connection in stuck.iter().filter(|c| c.is_deserted(suspicion)) {
+            self.distrust(server.instant(since));
+            connection.close(Ended::Unresponsive.into());
+        }
+    }
+
+    /// Is most of what may be open free?
+    pub(super) fn is_relaxed(&self, server: &Server) -> bool {
+        let state = self.lock();
+        let busy = state.open.len() - state.idle.len() + state.dialing;
+        2 * busy < server.options.max_connections
+    }
+
     /// A connection proved dead: closes the idle ones from which nothing has come since `since` either.
     pub(super) fn distrust(&self, since: Instant) {
         let mut state = self.lock();
@@ -295,15 +312,14 @@ impl State {
         self.room(server) > 0 && !paused
     }
 
-    /// How many may be added. Those that are stuck may be replaced, which is to say doubled at the most.
+    /// How many may be added. When all that may be open are stuck, as many again.
     fn room(&self, server: &Server) -> usize {
-        let most = server.options.max_connections;
-        if self.open.len() < most {
-            return most - self.open.len();
+        let (open, most) = (self.open.len(), server.options.max_connections);
+        if open < most {
+            return most - open;
         }
         let since = stuck_since(server);
-        let stuck = self.open.iter().filter(|c| c.is_stuck(since)).count();
-        (most + stuck.min(most)).saturating_sub(self.open.len())
+        if self.open.iter().all(|c| c.is_stuck(since)) { (2 * most).saturating_sub(open) } else { 0 }
     }
 
     /// Is there no connection that has just one query, or none?
@@ -361,10 +377,10 @@ impl State {
     }
 }
 
-/// The moment, in the server's milliseconds, before which a query was written that is stuck now. Half the suspicion,
-/// so that a query does not meet again, on its second try, the connection that made it begin one.
+/// The moment, in the server's milliseconds, before which a query was written that is stuck now. A little less than
+/// the suspicion, so that a query does not meet again, on its second try, the connection that made it begin one.
 fn stuck_since(server: &Server) -> u64 {
-    let suspicion = server.suspicion(server.connected()) / 2;
+    let suspicion = server.suspicion(server.connected()) * 3 / 4;
     server.millis(Instant::now()).saturating_sub(u64::try_from(suspicion.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -8,8 +8,12 @@
 //!    may be at its end), or another port;
 //! 2. four times that and more, and nothing has come from the server for any query: it is **silent**. The query goes to
 //!    another one at once, and three such in a row make the server fail;
-//! 3. a quarter of the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just
-//!    be lost, the query is sent again, in growing intervals.
+//! 3. half the timeout, though the server answers others: it is **slow**. Over UDP, where a datagram may just be lost,
+//!    the query is sent again, long before that and in growing intervals.
+//!
+//! The same server is asked again over TCP only while most connections are free: one that answers in order is kept busy
+//! by a slow name once more with each. A connection whose other end is gone is told from a slow one by the kernel, which
+//! knows what was acknowledged: at twice the time of 2. it is closed, and its queries go on another (`pool`).
 //!
 //! A server that failed is not asked by queries that others can answer: when it may be back, one query is sent there
 //! beside its own way, and nobody waits for that.
@@ -105,22 +109,24 @@ pub(super) async fn run(
 
 impl<'a> Race<'a> {
     /// Begins a try, if a server is left for it.
-    fn start(&mut self, now: Instant, why: Why) {
+    fn start(&mut self, now: Instant, why: Why) -> bool {
         if now >= self.deadline {
-            return;
+            return false;
         }
-        let Some(index) = self.choose(now, why) else { return };
+        let Some(index) = self.choose(now, why) else { return false };
+        let server = &self.servers[index];
+        let (transport, state) = server.way(now);
+        let mark = &mut self.marks[index];
+        // The same server again by another way has its price, unless a datagram may have been lost.
+        let again = why == Why::Slow && transport != Transport::Udp && mark.tries > 0;
+        if (again || why == Why::Hedge) && !self.group.pay_for_a_hedge() {
+            return false;
+        }
         if why == Why::Hedge {
-            if !self.group.pay_for_a_hedge() {
-                return;
-            }
             self.hedged = Some(index);
         }
-        let server = &self.servers[index];
-        let mark = &mut self.marks[index];
         mark.tries += 1;
         mark.running += 1;
-        let (transport, state) = server.way(now);
         let (timeout, suspicion) = (self.options.timeout, server.suspicion(transport));
         if !self.timing.has_begun() && state == State::Healthy {
             self.timing.hedge_at(now + server.hedge_after(transport));
@@ -133,10 +139,12 @@ impl<'a> Race<'a> {
             transport,
             started: now,
             suspect_at: Some(now + suspicion),
+            suspected: false,
             expires,
             hedge: why == Why::Hedge,
             answer: Box::pin(attempt::run(server.clone(), plan, now)),
         });
+        true
     }
 
     /// The server for another try.
@@ -151,8 +159,11 @@ impl<'a> Race<'a> {
             let suits = match why {
                 Why::Needed => mark.running == 0,
                 Why::Slow if transport == Transport::Udp => state.is_reachable() || !choosy,
-                // The same one by another way.
-                _ => untried || alone && mark.running == 1 && state.is_reachable(),
+                // The same one by another way. A name may be slow as well as a connection, and keep both busy.
+                _ => {
+                    let spare = why == Why::Silent || transport == Transport::Udp || server.pool.is_relaxed(server);
+                    untried || alone && mark.running == 1 && state.is_reachable() && spare
+                }
             };
             let eligible = suits && !mark.barred && mark.tries < TRIES;
             Candidate { tries: mark.tries, eligible, state, in_flight: server.in_flight() }
@@ -165,14 +176,7 @@ impl<'a> Race<'a> {
         for (index, server) in self.servers.iter().enumerate().filter(|(index, _)| !self.marks[*index].barred) {
             let asked = self.runners.iter().find(|r| r.server == index).map(|r| r.transport);
             let Some(transport) = server.to_probe(now, asked) else { continue };
-            let (server, message, opt_len) = (server.clone(), self.query.message.to_vec(), self.query.opt_len);
-            let expires = now + self.options.timeout;
-            tokio::spawn(async move {
-                let query = Query { message: &message, opt_len };
-                let plan = Plan { query, transport, fresh: true, expires };
-                // How it ends is noted on the way.
-                let _ = tokio::time::timeout_at(expires, attempt::run(server, plan, now)).await;
-            });
+            attempt::probe(server.clone(), self.query, transport, now);
         }
     }
 
@@ -264,19 +268,21 @@ impl<'a> Race<'a> {
                 self.error = Error::Timeout { server: server.address(), after: now - runner.started };
                 self.runners.swap_remove(at);
             } else if runner.suspect_at.is_some_and(|at| at <= now) {
-                runner.suspect_at = None;
-                silent |= server.may_have_lost(runner.transport, runner.started);
-                server.is_late(runner.transport, runner.started, Cause::Silent);
+                if std::mem::replace(&mut runner.suspected, true) {
+                    runner.suspect_at = None;
+                    server.pool.bury(server);
+                } else {
+                    runner.suspect_at =
+                        (runner.transport != Transport::Udp).then(|| now + server.suspicion(runner.transport));
+                    silent |= server.may_have_lost(runner.transport, runner.started);
+                    server.is_late(runner.transport, runner.started, Cause::Silent);
+                }
             }
         }
         let (hedge, slow) = self.timing.take(now);
-        if expired {
-            self.start(now, Why::Needed);
-        } else if silent {
-            self.start(now, Why::Silent);
-        } else if slow {
-            self.start(now, Why::Slow);
-        } else if hedge && self.runners.len() == 1 {
+        let due = [(expired, Why::Needed), (silent, Why::Silent), (slow, Why::Slow)];
+        let begun = due.into_iter().any(|(is_due, why)| is_due && self.start(now, why));
+        if hedge && !begun && self.runners.len() == 1 {
             self.start(now, Why::Hedge);
         }
     }

@@ -36,8 +36,10 @@ pub(super) struct Runner<'a> {
     pub(super) server: usize,
     pub(super) transport: Transport,
     pub(super) started: Instant,
-    /// When it is asked whether the server is silent; `None` when it has been.
+    /// When it is asked whether the server is silent, and again, whether the connection is dead; `None` after that.
     pub(super) suspect_at: Option<Instant>,
+    /// The server was suspected.
+    pub(super) suspected: bool,
     pub(super) expires: Instant,
     pub(super) hedge: bool,
     pub(super) answer: Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>,
@@ -55,7 +57,7 @@ impl Timing {
     /// A try begins: when it counts as slow depends, over UDP, on how many came before it.
     pub(super) fn begin(&mut self, now: Instant, transport: Transport, suspicion: Duration, timeout: Duration) {
         let patience = match transport {
-            Transport::Tcp | Transport::Tls => suspicion.max(timeout / 4),
+            Transport::Tcp | Transport::Tls => timeout / 2,
             Transport::Udp => (suspicion.max(RESEND) * 2u32.pow(self.begun.min(8))).min(RESEND.max(timeout / 7)),
         };
         self.slow_at = Some(now + patience);
@@ -113,8 +115,8 @@ mod tests {
         assert_eq!(timing.take(now), (false, false));
         assert_eq!(timing.next(), Some(now + 30 * MS));
         assert_eq!(timing.take(now + 31 * MS), (true, false));
-        assert_eq!(timing.next(), Some(now + 500 * MS));
-        assert_eq!(timing.take(now + 500 * MS), (false, true));
+        assert_eq!(timing.next(), Some(now + 1000 * MS));
+        assert_eq!(timing.take(now + 1000 * MS), (false, true));
         assert_eq!(timing.next(), None);
         assert!(timing.has_begun());
     }

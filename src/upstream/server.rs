@@ -302,8 +302,9 @@ impl<'a> Try<'a> {
                 self.server.is_late(self.transport, self.started, Cause::Timeout);
                 Outcome::Timeout
             }
+            Error::Unreachable { .. } if error.is_ours() => Outcome::Unreachable,
             Error::Unreachable { source, .. } => {
-                // What the kernel says of the network may be forged over UDP; what it says of itself is no one's fault.
+                // What the kernel says of the network may be forged over UDP.
                 let refused = self.transport != Transport::Udp && speaks_of_the_server(source);
                 self.server.failed(self.transport, self.started, Cause::Refused, refused);
                 Outcome::Unreachable

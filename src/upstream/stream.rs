@@ -1,4 +1,5 @@
-//! One TCP connection (RFC 7766), under TLS or not: queries written as they come, replies matched by id in whatever order they arrive.
+//! One TCP connection (RFC 7766), under TLS or not: queries written as they come, replies matched by id in whatever
+//! order they arrive.
 //!
 //! A query on a quiet connection in plain is written by whoever asks; when others are under way it is queued, and the
 //! connection's task writes all that is queued at once. The task reads: one read takes all messages that are there.
@@ -6,20 +7,23 @@
 
 use super::encrypted::{Link, Own};
 use super::framing::Frames;
-use super::lifetime::{Abandoned, Condition, Limits, Verdict};
+use super::lifetime::{Abandoned, Condition, Limits, Reason, Verdict};
 use super::server::Server;
 use super::stats::Ended;
 use super::{Error, Query, message};
+use crate::sys::socket;
 use crate::wire::header::Header;
 use futures_util::task::AtomicWaker;
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -76,27 +80,6 @@ enum Fate {
     Abandoned,
 }
 
-/// How a connection ended.
-#[derive(Clone, Debug)]
-pub(super) struct Reason {
-    ended: Ended,
-    /// What the kernel said.
-    source: Option<Arc<io::Error>>,
-}
-
-impl Reason {
-    /// The kernel said so.
-    fn broken(error: io::Error) -> Reason {
-        Reason { ended: Ended::Peer, source: Some(Arc::new(error)) }
-    }
-}
-
-impl From<Ended> for Reason {
-    fn from(ended: Ended) -> Reason {
-        Reason { ended, source: None }
-    }
-}
-
 /// A query lost with its connection.
 pub(super) struct Lost {
     /// Nothing speaks against the server but that this connection is gone: ask again on a new one.
@@ -142,6 +125,12 @@ impl Connection {
     /// order, others will have come meanwhile, unless the connection is stuck.
     pub(super) fn is_stuck(&self, since: u64) -> bool {
         self.owed_since.load(Relaxed) < since && (!self.limits.unordered || self.last_active.load(Relaxed) < since)
+    }
+
+    /// Has its other end acknowledged nothing for `time`? Not known of encrypted ones.
+    pub(super) fn is_deserted(&self, time: Duration) -> bool {
+        let state = self.lock();
+        state.write.as_ref().is_some_and(|write| socket::is_deserted(write.as_ref().as_fd(), time))
     }
 
     /// Lets the task look again: at the queue, at the limits, at whether it is still needed.

@@ -146,6 +146,12 @@ impl House {
         self.ask_over(Proto::Udp, name, client)
     }
 
+    async fn ask_and_settle(&self, name: &str, client: u32) -> Answers {
+        let answers = self.ask(name, client);
+        self.settle().await;
+        answers
+    }
+
     fn ask_over(&self, proto: Proto, name: &str, client: u32) -> Answers {
         let answers = Answers::default();
         assert!(self.resolver.submit(self.miss_over(proto, name, client, &answers)).is_ok());
@@ -303,6 +309,33 @@ async fn f02_one_client_has_so_many_queries_and_no_more() {
     let again = house.ask("c.example", 1);
     house.settle().await;
     assert!(waits(&again), "its share is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f02_an_old_answer_is_given_to_a_client_that_has_all_it_may_in_flight() {
+    let upstream = Upstream::new(&[Act::Answer(1), Act::Hang]);
+    let rules = Stale {
+        max_age: Duration::from_secs(3600),
+        answer_ttl: 30,
+        client_wait: Duration::from_millis(1800),
+        recheck: Duration::from_secs(30),
+        prefer_positive: false,
+    };
+    let zone = Zone { stale: Some(rules), ..zone(".", 1, &upstream) };
+    let house = House::new(vec![zone], Limits { in_flight_per_client: 1, ..Limits::default() });
+    assert_eq!(octet(&house.get("www.example").await), Some(1));
+    house.pass(Duration::from_secs(30)).await;
+    let slow = house.ask("www.example", 1);
+    house.pass(Duration::from_millis(1800)).await;
+    assert_eq!(one(&slow).source, Source::Stale);
+    let waits_for_another = house.ask("new.example", 1);
+    house.settle().await;
+    assert!(waits(&waits_for_another));
+    assert_eq!(one(&house.ask_and_settle("www.example", 1).await).source, Source::Stale, "it is under way");
+    assert_eq!(one(&house.ask_and_settle("other.example", 1).await).source, Source::Refused);
+    house.pass(Duration::from_secs(5)).await;
+    assert_eq!(one(&waits_for_another).rcode, rcode::SERVFAIL);
+    house.assert_idle();
 }
 
 #[tokio::test(start_paused = true)]

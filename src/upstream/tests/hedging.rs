@@ -95,6 +95,28 @@ async fn d16_hedges_add_a_twentieth_at_the_most() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn d16_many_slow_names_at_a_server_that_answers_in_order_hold_up_no_other() {
+    let_time_pass();
+    let server = delaying(|name| if name.starts_with("slow") { 1900 * MS } else { MS }).await;
+    let group = group(Protocol::Tcp, &[&server]);
+    let slow = (0..40).map(|n| {
+        let group = group.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(n * 100 * MS).await;
+            ask(&group, &format!("slow{n}")).await.unwrap()
+        })
+    });
+    let slow: Vec<_> = slow.collect();
+    let mut times = ask_steadily(&group, 1800, 3 * MS).await;
+    times.sort();
+    assert!(times[1780] < 20 * MS && times[1799] < 100 * MS, "{:?}", &times[1780..]);
+    for one in slow {
+        one.await.unwrap();
+    }
+    assert_eq!(snapshot(&group, 0).overflows, 0, "never full");
+}
+
+#[tokio::test(start_paused = true)]
 async fn d07_connections_whose_other_end_is_gone_are_found_and_get_no_more_queries() {
     let_time_pass();
     // The first connections stay open and fall silent when the time has come; those opened later work.
@@ -146,8 +168,33 @@ async fn d07_when_as_many_are_stuck_as_may_be_open_others_are_opened_in_their_pl
     let options = Options { max_connections: 4, ..Options::default() };
     let group = Arc::new(Group::new(options, &[server.address]));
     let times = ask_steadily(&group, 300, 2 * MS).await;
-    assert!(times.iter().all(|time| *time <= 600 * MS), "a quarter of the timeout: {:?}", times.iter().max());
+    let lost = times.iter().filter(|time| **time > 300 * MS).count();
+    assert!(lost <= 16, "only what these had: {lost}");
+    assert!(times.iter().all(|time| *time <= 2100 * MS), "{:?}", times.iter().max());
     assert!(server.seen() <= 8, "{}", server.seen());
+}
+
+#[tokio::test(start_paused = true)]
+async fn d14_with_three_in_ten_datagrams_lost_each_way_hardly_a_query_fails() {
+    let_time_pass();
+    let mut random = 1u32;
+    let mut lost = move || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 16) % 10 < 3
+    };
+    let server = udp(move |query, _| if lost() | lost() { vec![] } else { vec![reply(&query, 0)] }).await;
+    let group = group(Protocol::Udp, &[&server]);
+    let asked = (0..2000).map(|n| {
+        let group = group.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(n * 2 * MS).await;
+            ask_until(&group, &format!("name{n}"), Instant::now() + 5 * SECOND).await
+        })
+    });
+    let answers = futures_util::future::join_all(asked).await;
+    let failed = answers.iter().filter(|answer| answer.as_ref().unwrap().is_err()).count();
+    assert!(failed <= 2, "{failed} of 2000");
+    assert!(server.seen() <= 2000 * 5 / 2, "{}", server.seen());
 }
 
 /// Answers after a moment until `end` changes; then ends the connection under its queries, orderly or not.
