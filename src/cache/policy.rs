@@ -28,7 +28,8 @@
 //! old answer was given out: an upstream that forwards back to us has it from us.
 //!
 //! **Prefetch.** An answer that is asked for in the last part of its life is renewed then, so that a name asked often is
-//! never a miss; but not again if what came lives no longer than what was there. See [`super::entry::Refresh`] for when, `resolve` for how many at once.
+//! never a miss; but not again if what came lives no longer than what was there. See [`super::entry::Refresh`] for when,
+//! `resolve` for how many at once.
 
 use crate::wire::question::rtype;
 use crate::wire::record;
