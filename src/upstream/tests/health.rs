@@ -1,7 +1,7 @@
 //! Who counts as failing, and what it costs to find out. Time is paused, and passes as fast as the sockets allow.
 
 use super::support::*;
-use crate::upstream::{Condition, Exchange, Group, Options, Outcome, Policy, Protocol, Transport};
+use crate::upstream::{Condition, Exchange, Group, Options, Outcome, Policy, Protocol, Query, Route, Transport};
 use crate::wire::header::{self, Header, rcode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -280,6 +280,23 @@ async fn d05_the_condition_tells_a_moment_without_servers_from_a_lasting_one() {
     assert_eq!(group.condition(), Condition::Shaken);
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(group.condition(), Condition::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_a_server_that_loops_is_no_comfort_when_all_others_are_down() {
+    let_time_pass();
+    let looping = tcp(|stream, _| answer_all(stream)).await;
+    let (_reserved, closed) = closed_port();
+    let group = group(Protocol::Tcp, Policy::Sequential, &[looping.address, closed]);
+    let route = Route::new(group.clone());
+    route.mark(&group.servers()[0], true);
+    assert_eq!(route.condition(), Condition::Well, "as far as is known of the other");
+    let message = query("www");
+    let query = Query { message: &message, opt_len: 0 };
+    route.exchange(query, Instant::now() + SECOND).await.unwrap_err();
+    assert_eq!((route.condition(), group.condition()), (Condition::Down, Condition::Well));
+    route.mark(&group.servers()[0], false);
+    assert_eq!(route.condition(), Condition::Well);
 }
 
 #[tokio::test(start_paused = true)]
