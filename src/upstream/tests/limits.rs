@@ -145,7 +145,7 @@ async fn many_threads_share_a_group() {
         })
     });
     assert!(join_all(askers).await.iter().all(Result::is_ok));
-    assert!(server.seen() <= 8, "four, as many again should a busy machine keep all waiting: {}", server.seen());
+    assert!(server.seen() <= 16, "four, and some in their place on a machine too busy to answer: {}", server.seen());
     until(&group, |s| s.connections.busy == 0 && s.in_flight == 0).await;
     assert_eq!(snapshot(&group, 0).unsolicited, 0);
 }
