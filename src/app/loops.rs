@@ -102,7 +102,10 @@ impl Watch {
         let reply = self.server.ask(Query { message: &message, opt_len: OPT_LEN }, deadline).await;
         let code = reply.ok().and_then(|reply| Some(Header::read(&reply.message)?.rcode()));
         let finding = Finding { from: probe.heard_from(), code };
-        self.route.mark(&self.server, finding.loops());
+        // Silence tells nothing new.
+        if finding != Finding::default() {
+            self.route.mark(&self.server, finding.loops());
+        }
         finding
     }
 
@@ -111,12 +114,16 @@ impl Watch {
         let spread = f64::from(self.patience) * (0.75 + jitter / 2.0);
         let pause = match (finding.from, finding.code, self.unknown) {
             (None, None, Some(silent)) => SOON.min(TICK * (1 << silent.min(8))),
+            (None, None, None) if self.heard => SOON,
             (None, _, None) => SELDOM,
             _ => SOON,
         };
         self.unknown = self.unknown.filter(|_| finding.code.is_none()).map(|silent| silent + 1);
         self.soon = now + SOON.mul_f64(spread);
         self.due = now + pause.mul_f64(spread);
+        if finding == Finding::default() {
+            return false;
+        }
         if self.heard && finding.from.is_none() {
             tracing::info!(zone = &*self.zone, upstream = %self.server.endpoint(), "queries do not come back any more");
         }

@@ -67,7 +67,7 @@ impl Group {
         let any = |is: &dyn Fn(&Server) -> bool| servers.iter().any(|server| !left_out(server) && is(server));
         if any(&|server| server.way(now).1.is_reachable()) {
             Condition::Well
-        } else if any(&|server| server.has_answered_within(SHAKEN, now)) {
+        } else if any(&|server| server.worked_within(SHAKEN, now)) {
             Condition::Shaken
         } else {
             Condition::Down

@@ -298,7 +298,9 @@ impl State {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
-        if self.keeps_apart(server) || fresh && self.may_grow(server) || !self.waiting.is_empty() {
+        // Where many share a connection, those who wait for a new one are in nobody's way.
+        let in_turn = !self.waiting.is_empty() && (fresh || self.pipelined.is_none());
+        if self.keeps_apart(server) || fresh && self.may_grow(server) || in_turn {
             return None;
         }
         let connection = self.least_loaded(stuck_since(server))?;
