@@ -298,9 +298,13 @@ impl State {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
+<<<<<<< HEAD
         // Where many share a connection, those who wait for a new one are in nobody's way.
         let in_turn = !self.waiting.is_empty() && (fresh || self.pipelined.is_none());
         if self.keeps_apart(server) || fresh && self.may_grow(server) || in_turn {
+=======
+        if self.keeps_apart(server) || fresh && self.may_grow(server) || self.is_awaited() {
+>>>>>>> health
             return None;
         }
         let connection = self.least_loaded(stuck_since(server))?;
@@ -327,6 +331,11 @@ impl State {
     /// Is there no connection that has just one query, or none?
     fn all_are_shared(&self) -> bool {
         !self.open.is_empty() && self.open.iter().all(|c| c.load.load(Relaxed) > 1)
+    }
+
+    /// Does anybody wait who has not gone away?
+    fn is_awaited(&self) -> bool {
+        self.waiting.iter().any(|w| !w.give.is_closed())
     }
 
     /// Does a query get a connection of its own?

@@ -380,8 +380,7 @@ async fn h08_a_server_that_is_not_there_yet_is_found_within_a_second_of_its_comi
 #[tokio::test(start_paused = true)]
 async fn udp_and_tcp_are_judged_separately_and_one_stands_in_for_the_other() {
     let_time_pass();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = UdpSocket::bind(listener.local_addr().unwrap()).await.unwrap();
+    let (listener, socket) = both().await;
     let server = tcp_on(listener, |stream, _| answer_all(stream));
     let blocked = Arc::new(AtomicBool::new(true));
     let held = blocked.clone();

@@ -129,6 +129,17 @@ where
     Script { address, accepted }
 }
 
+/// Sockets for TCP and UDP on one port.
+pub(super) async fn both() -> (TcpListener, UdpSocket) {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Somebody else may have the port for UDP.
+        if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+            return (listener, socket);
+        }
+    }
+}
+
 /// A UDP server: `script` gets each datagram with its number and returns what to send back, in order.
 pub(super) async fn udp(mut script: impl FnMut(Vec<u8>, usize) -> Vec<Vec<u8>> + Send + 'static) -> Script {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -91,8 +91,7 @@ async fn c06_a_query_or_another_opcode_is_ignored() {
 
 #[tokio::test]
 async fn c16_a_truncated_reply_is_asked_for_again_over_tcp() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let socket = UdpSocket::bind(listener.local_addr().unwrap()).await.unwrap();
+    let (listener, socket) = both().await;
     let server = tcp_on(listener, |stream, _| answer_all(stream));
     tokio::spawn(async move {
         let mut octets = [0; 512];
