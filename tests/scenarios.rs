@@ -93,6 +93,7 @@ scenarios! {
     e04_last_second
     e05_prefetch
     e05_prefetch_spares_failing_upstreams
+    e05_prefetch_that_gains_nothing
     e05_prefetch_that_outlives_the_answer
     e07_flood_of_names_that_do_not_exist
     e08_newest_valid_answer_wins

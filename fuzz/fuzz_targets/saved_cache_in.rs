@@ -22,14 +22,14 @@ fn sealed(body: &[u8]) -> Vec<u8> {
     let length = 32 + body.len() as u64;
     let summed = [&length.to_be_bytes(), &(SAVED * 1000).to_be_bytes()[..], body].concat();
     let sum = crc32fast::hash(&summed);
-    [b"nodens\r\n", &1u32.to_be_bytes()[..], &sum.to_be_bytes(), &summed].concat()
+    [b"nodens\r\n", &2u32.to_be_bytes()[..], &sum.to_be_bytes(), &summed].concat()
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let upstreams = Labels::new(8);
+    let (upstreams, zones) = (Labels::new(8), Labels::new(8));
     let now = Moment::from_millis(60 * 86_400_000);
     let wall = UNIX_EPOCH + Duration::from_secs(SAVED + 1);
-    let terms = Terms { now, wall, stale: Duration::from_secs(3600), upstreams: &upstreams };
+    let terms = Terms { now, wall, stale: Duration::from_secs(3600), upstreams: &upstreams, zones: &zones };
     let mut entries = Vec::new();
     let sealed = sealed(bytes);
     for file in [bytes, &sealed] {

@@ -2,13 +2,14 @@
 //! that nobody else knows; whoever asks us for it got it from there ([`Probes`]).
 //!
 //! That is done until it has replied once, half a minute later, every ten minutes, and every half minute while a server
-//! loops or its group is not well; the less often the more zones share a group, and with jitter, for there may be
-//! thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
+//! loops, its group is not well, or stale answers are given; the less often the more zones share a group, and with jitter,
+//! for there may be thousands of nodes. A server that a probe comes back from is not asked for names of that zone any more
 //! ([`Route::mark`]), until one does not. If it has an answer all the same, it has others to ask than us: the loop is told
 //! of, and the server still used. Other queries that come back meanwhile join the look-up that waits for them.
 
 use super::upstreams::Upstreams;
 use crate::observe::cells::Counter;
+use crate::observe::metrics::Metrics;
 use crate::resolve::Probes;
 use crate::upstream::{Condition, Exchange, Query, Route, Server};
 use crate::wire::edns::OPT_LEN;
@@ -30,20 +31,20 @@ const TICK: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 8;
 /// How many zones may share a group before each is probed less often.
 const CROWD: u32 = 8;
-/// How often a server is probed that loops or whose group is not well, and when it is for the second time.
+/// How often a server is probed while not all is well, and when it is for the second time.
 const SOON: Duration = Duration::from_secs(30);
 /// How often all others are, and how often one loop is told of.
 const SELDOM: Duration = Duration::from_secs(600);
 
 /// Probes the servers of `upstreams` for ever, and has those that loop passed over.
-pub(super) async fn watch(upstreams: Upstreams, probes: Arc<Probes>) {
+pub(super) async fn watch(upstreams: Upstreams, probes: Arc<Probes>, metrics: Arc<Metrics>) {
     let mut watches = Watches::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         watches.follow(&upstreams.routes(), Instant::now());
-        for complaint in watches.round(&probes, upstreams.loops_detected()).await {
+        for complaint in watches.round(&probes, upstreams.loops_detected(), metrics.stale_answers()).await {
             tracing::error!("{complaint}");
         }
     }
@@ -56,7 +57,7 @@ struct Watch {
     server: Arc<Server>,
     /// By how much its turns are farther apart, because many zones share the group.
     patience: u32,
-    /// When it is probed if it loops, or its group is not well.
+    /// When it is probed if not all is well.
     soon: Instant,
     /// When it is probed, however it is.
     due: Instant,
@@ -66,6 +67,8 @@ struct Watch {
     heard: bool,
     /// When that was told of.
     told: Option<Instant>,
+    /// Stale answers given before it was probed last.
+    stale: u64,
 }
 
 /// What became of a probe.
@@ -85,8 +88,10 @@ impl Finding {
 }
 
 impl Watch {
-    fn is_due(&self, now: Instant) -> bool {
-        now >= self.due || (now >= self.soon && self.route.condition() != Condition::Well)
+    /// Is it to be probed, with so many `stale` answers given so far? In a loop these come back and may look like new ones,
+    /// so that nothing else seems wrong.
+    fn is_due(&self, now: Instant, stale: u64) -> bool {
+        now >= self.due || (now >= self.soon && (stale != self.stale || self.route.condition() != Condition::Well))
     }
 
     /// Sends a probe, and marks the server when it comes back.
@@ -97,7 +102,10 @@ impl Watch {
         let reply = self.server.ask(Query { message: &message, opt_len: OPT_LEN }, deadline).await;
         let code = reply.ok().and_then(|reply| Some(Header::read(&reply.message)?.rcode()));
         let finding = Finding { from: probe.heard_from(), code };
-        self.route.mark(&self.server, finding.loops());
+        // Silence tells nothing new.
+        if finding != Finding::default() {
+            self.route.mark(&self.server, finding.loops());
+        }
         finding
     }
 
@@ -106,12 +114,16 @@ impl Watch {
         let spread = f64::from(self.patience) * (0.75 + jitter / 2.0);
         let pause = match (finding.from, finding.code, self.unknown) {
             (None, None, Some(silent)) => SOON.min(TICK * (1 << silent.min(8))),
+            (None, None, None) if self.heard => SOON,
             (None, _, None) => SELDOM,
             _ => SOON,
         };
         self.unknown = self.unknown.filter(|_| finding.code.is_none()).map(|silent| silent + 1);
         self.soon = now + SOON.mul_f64(spread);
         self.due = now + pause.mul_f64(spread);
+        if finding == Finding::default() {
+            return false;
+        }
         if self.heard && finding.from.is_none() {
             tracing::info!(zone = &*self.zone, upstream = %self.server.endpoint(), "queries do not come back any more");
         }
@@ -147,6 +159,7 @@ impl Watches {
                         unknown: Some(0),
                         heard: false,
                         told: None,
+                        stale: 0,
                     });
                     self.0.insert(key, Watch { patience, ..watch });
                 }
@@ -156,10 +169,10 @@ impl Watches {
     }
 
     /// Probes those that are due, the longest overdue first; returns what is to be told, and counts loops that are new.
-    async fn round(&mut self, probes: &Arc<Probes>, detected: &Counter) -> Vec<String> {
+    async fn round(&mut self, probes: &Arc<Probes>, detected: &Counter, stale: u64) -> Vec<String> {
         let now = Instant::now();
         let mut due: Vec<_> =
-            self.0.iter().filter(|(_, watch)| watch.is_due(now)).map(|(key, w)| (w.soon, *key)).collect();
+            self.0.iter().filter(|(_, watch)| watch.is_due(now, stale)).map(|(key, w)| (w.soon, *key)).collect();
         due.sort_unstable();
         due.truncate(AT_ONCE);
         let findings = join_all(due.iter().filter_map(|(_, key)| Some(self.0.get(key)?.probe(probes)))).await;
@@ -167,6 +180,7 @@ impl Watches {
         let mut news: BTreeMap<(String, Finding), Vec<String>> = BTreeMap::new();
         for ((_, key), finding) in due.iter().zip(findings) {
             let Some(watch) = self.0.get_mut(key) else { continue };
+            watch.stale = stale;
             if finding.from.is_some() && !watch.heard {
                 detected.add(1);
             }

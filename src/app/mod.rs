@@ -304,7 +304,7 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     readiness.listeners(&own);
     let mut background = JoinSet::new();
     background.spawn(upstreams.clone().reach(readiness.register("upstream")));
-    background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes())));
+    background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes()), Arc::clone(&metrics)));
     let mut beside: Vec<side::Task> =
         vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front))), Box::pin(settle())];
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));

@@ -177,7 +177,7 @@ impl Keeper {
 
     fn terms(&self) -> Terms<'_> {
         let (now, wall) = (Moment::now(), SystemTime::now());
-        Terms { now, wall, stale: self.stale, upstreams: &self.metrics.upstreams }
+        Terms { now, wall, stale: self.stale, upstreams: &self.metrics.upstreams, zones: &self.metrics.zones }
     }
 
     /// Loads what there is, unless it is too late for that.

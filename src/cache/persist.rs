@@ -5,8 +5,8 @@
 //! of it is used. Nothing is held in memory but one answer at a time.
 //!
 //! An answer has its age at saving; at loading it is older by what the wall clock says has passed. That clock is the only
-//! one that goes on over a boot, and can be set: one that was set back makes nothing younger than it was. Zones are found
-//! anew by name. Where and when files are written is not decided here.
+//! one that goes on over a boot, and can be set. When it shows less than at saving, nobody knows what has passed, and no
+//! answer counts as fresh. Zones are found anew by name; what was asked in another one is left out. Where and when files are written is not decided here.
 
 use super::entry::{About, Entry, Refresh};
 use super::key::Flags;
@@ -22,11 +22,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What a file begins with.
 const MAGIC: [u8; 8] = *b"nodens\r\n";
 /// The format below; any other is refused. To be raised with every change of it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Octets of the header: magic, format, checksum, length of all, time of saving in milliseconds since 1970.
 const HEAD: usize = 32;
-/// Octets of a record before its message: age and lifetime, RCODE, upstream, bits, length of the message.
-const RECORD: usize = 4 + 4 + 2 + 2 + 1 + 2;
+/// Octets of a record before its message: age and lifetime, RCODE, upstream, bits, lengths of the zone's name and of the
+/// message.
+const RECORD: usize = 4 + 4 + 2 + 2 + 1 + 1 + 2;
 /// Of the bits of a record, beside those of [`Flags`].
 const NEGATIVE: u8 = 4;
 /// Octets that are read or written at a time.
@@ -70,6 +71,16 @@ pub struct Terms<'a> {
     pub stale: Duration,
     /// The names of upstreams.
     pub upstreams: &'a Labels,
+    /// The names of zones.
+    pub zones: &'a Labels,
+}
+
+impl Terms<'_> {
+    /// Which zone of those that a name may be in has this number: the length of its own, or 0 if that is not known.
+    fn suffix(&self, zone: u16) -> u8 {
+        let is_known = usize::from(zone) < self.zones.numbers() - 1;
+        if is_known { u8::try_from(self.zones.name(zone).len()).unwrap_or(0) } else { 0 }
+    }
 }
 
 /// Writes those of `entries` that may still be given out to `out`, which is empty; returns how many those are.
@@ -99,7 +110,8 @@ pub fn save<W: Write + Seek>(mut out: W, entries: impl Iterator<Item = Entry>, t
         body.write_all(&about.lifetime.to_be_bytes())?;
         body.write_all(&about.rcode.to_be_bytes())?;
         body.write_all(&upstream.to_be_bytes())?;
-        body.write_all(&[about.flags.bits() | if about.negative { NEGATIVE } else { 0 }])?;
+        let bits = about.flags.bits() | if about.negative { NEGATIVE } else { 0 };
+        body.write_all(&[bits, terms.suffix(about.zone)])?;
         body.write_all(&length(message.len())?)?;
         body.write_all(message)?;
         count += 1;
@@ -154,17 +166,22 @@ pub fn load<R: Read + Seek>(
     input.seek(SeekFrom::Start(HEAD as u64))?;
     let mut names = read_names(&mut input)?;
     // Rounded up: nothing becomes younger.
-    let passed = tenths(terms.wall.duration_since(head.saved).unwrap_or_default() + Duration::from_nanos(TENTH - 1));
+    let passed = terms.wall.duration_since(head.saved).map(|time| tenths(time + Duration::from_nanos(TENTH - 1)));
     let mut message = Vec::new();
     while !input.fill_buf()?.is_empty() {
-        let [a0, a1, a2, a3, l0, l1, l2, l3, r0, r1, u0, u1, bits, m0, m1] = octets::<RECORD>(&mut input)?;
+        let [a0, a1, a2, a3, l0, l1, l2, l3, r0, r1, u0, u1, bits, suffix, m0, m1] = octets::<RECORD>(&mut input)?;
         message.resize(usize::from(u16::from_be_bytes([m0, m1])), 0);
         input.read_exact(&mut message)?;
-        let age = u64::from(u32::from_be_bytes([a0, a1, a2, a3])).saturating_add(passed);
         let lifetime = u32::from_be_bytes([l0, l1, l2, l3]).min(MAX_TTL);
+        let age = u64::from(u32::from_be_bytes([a0, a1, a2, a3]));
+        let age = passed.as_ref().map_or(age.max(u64::from(lifetime) * 10), |passed| age.saturating_add(*passed));
         let stored = age.checked_mul(TENTH).and_then(|age| terms.now.0.checked_sub(age));
         let (true, Some(stored)) = (is_of_use(age, lifetime, terms.stale), stored) else { continue };
         let Some((zone, refresh)) = owner(&message).and_then(&zone) else { continue };
+        let (was, is) = (suffix, terms.suffix(zone));
+        if was != is && was != 0 && is != 0 {
+            continue;
+        }
         let from = usize::from(u16::from_be_bytes([u0, u1])).checked_sub(1).and_then(|at| names.get_mut(at));
         let upstream = from.map(|(name, number)| *number.get_or_insert_with(|| terms.upstreams.intern(name)));
         let about = About {
@@ -250,6 +267,9 @@ impl<W: Write> Write for Summed<W> {
 /// The table of names; the numbers that they have here come later.
 fn read_names(input: &mut impl Read) -> io::Result<Vec<(String, Option<u16>)>> {
     let count = u16::from_be_bytes(octets(input)?);
+    if count > Labels::UPSTREAMS {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let name = |_| {
         let mut name = vec![0; usize::from(u16::from_be_bytes(octets(input)?))];
         input.read_exact(&mut name)?;

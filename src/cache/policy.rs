@@ -15,7 +15,7 @@
 //! **Never kept**: truncated replies (RFC 2181 §9), replies that `wire::validate` refuses, answers to queries with RD
 //! clear (the upstream may have told only what it had at hand).
 //!
-//! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::flight` for
+//! **Failures** (RFC 9520 §3.2): SERVFAIL, timeouts and unreachable upstreams are remembered by `resolve::failures` for
 //! one second, doubling up to the zone's `failureTtl` while they go on, never over five minutes. They stand beside
 //! the cache, not in it: no failure replaces an answer that may still be given out (RFC 8767 §4).
 //!
@@ -28,7 +28,8 @@
 //! old answer was given out: an upstream that forwards back to us has it from us.
 //!
 //! **Prefetch.** An answer that is asked for in the last part of its life is renewed then, so that a name asked often is
-//! never a miss. See [`super::entry::Refresh`] for when, `resolve` for how many at once.
+//! never a miss; but not again if what came lives no longer than what was there. See [`super::entry::Refresh`] for when,
+//! `resolve` for how many at once.
 
 use crate::wire::question::rtype;
 use crate::wire::record;

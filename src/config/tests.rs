@@ -164,8 +164,16 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "f:1:25: cache.persist.path: must be the absolute path of a file, such as /var/lib/nodens/cache.bin",
         ),
         (
-            "cache: {persist: {path: /c, interval: 0s}}",
-            "f:1:39: cache.persist.interval: 0s is out of range: must be between 1s and 1d",
+            "cache: {persist: {path: /cache.bin}}",
+            "f:1:25: cache.persist.path: must be in a folder of its own: in all that is below it the server may write",
+        ),
+        (
+            "cache: {persist: {path: /var/lib/../../cache.bin}}",
+            "f:1:25: cache.persist.path: must be in a folder of its own: in all that is below it the server may write",
+        ),
+        (
+            "cache: {persist: {path: /n/c, interval: 0s}}",
+            "f:1:41: cache.persist.interval: 0s is out of range: must be between 1s and 1d",
         ),
         (
             &format!("{zones}\n  cache: {{serveStale: {{maxAge: 8d}}}}"),

@@ -170,6 +170,11 @@ impl Metrics {
         self.stale[reason.index()].add(1);
     }
 
+    /// Answers given after their lifetime, for whatever reason.
+    pub fn stale_answers(&self) -> u64 {
+        self.stale.iter().map(Counter::get).sum()
+    }
+
     /// Counts an answer that was to be renewed.
     pub fn prefetch(&self, outcome: Prefetch) {
         self.prefetches[outcome.index()].add(1);

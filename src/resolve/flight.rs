@@ -252,7 +252,7 @@ impl Inner {
             waiting.misses.push(miss);
             return;
         }
-        let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, false);
+        let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, None);
         let inner = Arc::clone(self);
         let flight =
             Flight { inner, zone: Arc::clone(zone), key, generation, question, flags, recursion, held, prefetch };
@@ -288,7 +288,8 @@ impl Inner {
         self.renewing.fetch_add(1, Relaxed);
         let held = zone.stale.map(|rules| Held { entry: entry.clone(), rules });
         let (inner, zone, flags) = (Arc::clone(self), Arc::clone(zone), about.flags);
-        let (recursion, prefetch) = (true, true);
+        let left = about.lifetime.saturating_sub(entry.age(self.clock.now()));
+        let (recursion, prefetch) = (true, Some(left));
         let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, prefetch };
         self.start(book, flight, Waiters::new(), None, limits);
     }

@@ -44,8 +44,8 @@ pub(super) struct Flight {
     pub(super) recursion: bool,
     /// The answer that is given out if no newer one can be had.
     pub(super) held: Option<Held>,
-    /// Is that one still good, and is this to renew it?
-    pub(super) prefetch: bool,
+    /// If this is to renew an answer that is still good: the TTL that it has left.
+    pub(super) prefetch: Option<u32>,
 }
 
 impl Flight {
@@ -79,7 +79,7 @@ impl Flight {
             self.inner.store.insert(entry.clone(), self.generation);
         }
         let stored = newer.is_some_and(|entry| entry.about().lifetime > 0);
-        let renewed = self.prefetch.then_some(if stored { Prefetch::Renewed } else { Prefetch::Failed });
+        let renewed = self.prefetch.map(|_| if stored { Prefetch::Renewed } else { Prefetch::Failed });
         self.inner.land(&self.key, &outcome, renewed);
     }
 
@@ -161,7 +161,9 @@ impl Flight {
             zone: self.zone.label,
             upstream: self.inner.upstream(&server),
         };
-        let refresh = self.zone.prefetch.map_or_else(Refresh::default, |rule| Refresh::new(rule, now.0 as u32 >> 10));
+        // What lives no longer than what it renews may be the very same, from a cache or, in a loop, from us: it shall expire.
+        let rule = self.zone.prefetch.filter(|_| self.prefetch.is_none_or(|left| lifetime > left));
+        let refresh = rule.map_or_else(Refresh::default, |rule| Refresh::new(rule, now.0 as u32 >> 10));
         let mut outcome = Outcome::of(Entry::with_refresh(&reply.message, about, refresh), Source::Miss, now);
         if reply.class == Class::Failure {
             outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("upstream {server} answered so").into()));

@@ -17,6 +17,8 @@ pub(super) struct Plan<'a> {
     pub(super) transport: Transport,
     /// Not on a connection that has been used: this server has let the query down before.
     pub(super) fresh: bool,
+    /// When the query was asked first, of whomever: its tries at one server speak against it once.
+    pub(super) asked: Instant,
     /// When the caller drops the try.
     pub(super) expires: Instant,
 }
@@ -41,7 +43,7 @@ pub(super) fn probe(server: Arc<Server>, query: Query<'_>, transport: Transport,
     let (message, opt_len) = (query.message.to_vec(), query.opt_len);
     let expires = now + server.options.timeout;
     tokio::spawn(async move {
-        let plan = Plan { query: Query { message: &message, opt_len }, transport, fresh: true, expires };
+        let plan = Plan { query: Query { message: &message, opt_len }, transport, fresh: true, asked: now, expires };
         // How it ends is noted on the way.
         let _ = tokio::time::timeout_at(expires, run(server, plan, now)).await;
     });
@@ -49,19 +51,19 @@ pub(super) fn probe(server: Arc<Server>, query: Query<'_>, transport: Transport,
 
 async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, Error> {
     if plan.transport == Transport::Tls {
-        let attempt = Try::begin(server, Transport::Tls, plan.expires);
+        let attempt = Try::begin(server, Transport::Tls, plan.asked, plan.expires);
         let result = over_connection(server, plan, edns).await;
         return conclude(server, attempt, Transport::Tls, result);
     }
     if plan.transport == Transport::Udp {
-        let attempt = Try::begin(server, Transport::Udp, plan.expires);
+        let attempt = Try::begin(server, Transport::Udp, plan.asked, plan.expires);
         let result = datagram::exchange(server, plan.query, edns).await;
         let reply = conclude(server, attempt, Transport::Udp, result)?;
         if server.options.protocol == Protocol::Udp || !message::is_truncated(&reply.message) {
             return Ok(reply);
         }
     }
-    let attempt = Try::begin(server, Transport::Tcp, plan.expires);
+    let attempt = Try::begin(server, Transport::Tcp, plan.asked, plan.expires);
     if !server.pool.is_saturated(server) {
         let result = over_connection(server, plan, edns).await;
         return conclude(server, attempt, Transport::Tcp, result);
@@ -70,7 +72,11 @@ async fn ask(server: &Arc<Server>, plan: Plan<'_>, edns: bool) -> Result<Reply, 
     // else's query shall wait behind them. It goes out over UDP while it waits, and the first whole reply counts.
     let (result, transport) = tokio::select! {
         result = over_connection(server, plan, edns) => (result, Transport::Tcp),
-        reply = overflow(server, plan, edns) => (Ok(reply), Transport::Udp),
+        reply = overflow(server, plan, edns) => {
+            // Its connections are full of slow names: that is no silence.
+            server.is_alive(Transport::Tcp, Instant::now());
+            (Ok(reply), Transport::Udp)
+        }
     };
     conclude(server, attempt, transport, result)
 }

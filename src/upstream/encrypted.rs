@@ -119,13 +119,21 @@ fn first(octets: &[u8]) -> &[u8] {
 /// Makes of `stream` the connection that `server` wants, until `deadline`.
 pub(super) async fn link(server: &Server, stream: TcpStream, deadline: Instant) -> Result<Link, Error> {
     let Some(security) = server.endpoint().security() else { return Ok(Link::Plain(stream)) };
-    let reason = match timeout_at(deadline, handshake(security, stream)).await {
+    let began = Instant::now();
+    let (reason, error) = match timeout_at(deadline, handshake(security, stream)).await {
         Ok(Ok(stream)) => return Ok(Link::Encrypted(Box::new(stream))),
-        Ok(Err(reason)) => reason,
-        Err(_) => "the TLS handshake was not finished in time; does it speak TLS on this port?".to_owned(),
+        Ok(Err(Failed { reason, broken: None })) => (reason.clone(), untrusted(server.endpoint(), &reason)),
+        // A connection may break at any time, and says nothing of who is at its end.
+        Ok(Err(Failed { reason, broken: Some(source) })) => {
+            (reason, Error::Closed { server: server.address(), source: Some(Arc::new(source)) })
+        }
+        Err(_) => {
+            let reason = "the TLS handshake was not finished in time; does it speak TLS on this port?".to_owned();
+            (reason, Error::Timeout { server: server.address(), after: began.elapsed() })
+        }
     };
     complain(server, &reason);
-    Err(untrusted(server.endpoint(), &reason))
+    Err(error)
 }
 
 /// The error that says so.
@@ -141,8 +149,22 @@ fn complain(server: &Server, reason: &str) {
     }
 }
 
+/// A handshake that failed.
+struct Failed {
+    /// What is wrong, in words.
+    reason: String,
+    /// What the kernel said, where it is the connection that failed.
+    broken: Option<io::Error>,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Failed {
+        Failed { reason, broken: None }
+    }
+}
+
 /// TLS on `stream`; the error says what is wrong.
-async fn handshake(security: &Security, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+async fn handshake(security: &Security, stream: TcpStream) -> Result<TlsStream<TcpStream>, Failed> {
     let roots = trust::roots(security.ca.as_deref()).await?;
     let name = ServerName::try_from(security.name.clone())
         .map_err(|error| format!("no certificate can be for {}: {error}", security.name))?;
@@ -153,7 +175,10 @@ async fn handshake(security: &Security, stream: TcpStream) -> Result<TlsStream<T
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    connect.await.map_err(|error| reason(&error, security))
+    connect.await.map_err(|error| Failed {
+        reason: reason(&error, security),
+        broken: error.get_ref().is_none_or(|inner| !inner.is::<rustls::Error>()).then_some(error),
+    })
 }
 
 /// What to say of a handshake that failed.

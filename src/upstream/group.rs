@@ -61,6 +61,19 @@ impl Group {
         &self.options
     }
 
+    /// How it is with the servers but for those `left_out`.
+    pub(super) fn condition_without(&self, left_out: impl Fn(&Server) -> bool) -> Condition {
+        let (servers, now) = (self.servers.load(), Instant::now());
+        let any = |is: &dyn Fn(&Server) -> bool| servers.iter().any(|server| !left_out(server) && is(server));
+        if any(&|server| server.way(now).1.is_reachable()) {
+            Condition::Well
+        } else if any(&|server| server.worked_within(SHAKEN, now)) {
+            Condition::Shaken
+        } else {
+            Condition::Down
+        }
+    }
+
     /// The servers for one query, and its number.
     pub(super) fn turn(&self) -> (Arc<Vec<Arc<Server>>>, usize) {
         (self.servers.load_full(), self.turn.fetch_add(1, Relaxed))
@@ -78,14 +91,7 @@ impl Exchange for Group {
     }
 
     fn condition(&self) -> Condition {
-        let (servers, now) = (self.servers.load(), Instant::now());
-        if servers.iter().any(|server| server.way(now).1.is_reachable()) {
-            Condition::Well
-        } else if servers.iter().any(|server| server.has_answered_within(SHAKEN, now)) {
-            Condition::Shaken
-        } else {
-            Condition::Down
-        }
+        self.condition_without(|_| false)
     }
 }
 

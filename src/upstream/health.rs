@@ -110,6 +110,8 @@ struct Record {
     cause: Option<Cause>,
     /// Failures in a row; kept when it comes back.
     level: u32,
+    /// Since when it is.
+    since: Option<Instant>,
     /// When it may be probed.
     until: Option<Instant>,
     /// A probe is under way.
@@ -139,6 +141,11 @@ impl Health {
     /// Do others come first?
     pub(super) fn is_passed_over(&self) -> bool {
         self.mark.load(Relaxed) > 1
+    }
+
+    /// Has it been passed over for no longer than `time`?
+    pub(super) fn is_passed_over_since(&self, time: Duration, now: Instant) -> bool {
+        self.lock().since.is_some_and(|since| now < since + time)
     }
 
     /// Has it been doubted since `began`?
@@ -231,6 +238,7 @@ impl Health {
         record.missing = record.rise;
         record.doubts = 0;
         record.cause = Some(cause);
+        record.since = Some(now);
         record.back_off(now);
         self.mark.store(2, Relaxed);
         Change::Failing(cause)
@@ -238,6 +246,7 @@ impl Health {
 
     fn bring_back(&self, record: &mut Record, now: Instant) -> Change {
         record.cause = None;
+        record.since = None;
         record.until = None;
         record.probing = false;
         record.back = Some(now);

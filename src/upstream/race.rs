@@ -45,6 +45,7 @@ struct Race<'a> {
     servers: &'a [Arc<Server>],
     query: Query<'a>,
     turn: usize,
+    asked: Instant,
     deadline: Instant,
     marks: SmallVec<[Mark; 4]>,
     runners: SmallVec<[Runner<'a>; 2]>,
@@ -69,12 +70,14 @@ pub(super) async fn run(
     }
     let (servers, turn) = group.turn();
     let Some(first) = servers.first() else { return Err(Error::NoServers) };
+    let now = Instant::now();
     let mut race = Race {
         group,
         options: group.options(),
         servers: &servers,
         query,
         turn,
+        asked: now,
         deadline,
         marks: servers.iter().map(|server| Mark { barred: looping(server), ..Mark::default() }).collect(),
         runners: SmallVec::new(),
@@ -86,7 +89,6 @@ pub(super) async fn run(
     if race.marks.iter().all(|mark| mark.barred) {
         return Err(Error::Looping { server: first.address() });
     }
-    let now = Instant::now();
     race.start(now, Why::Needed);
     race.probe(now);
     let mut timer = pin!(sleep_until(race.next_event()));
@@ -133,7 +135,7 @@ impl<'a> Race<'a> {
         }
         self.timing.begin(now, transport, suspicion, timeout);
         let expires = self.deadline.min(now + timeout);
-        let plan = Plan { query: self.query, transport, fresh: mark.tries > 1, expires };
+        let plan = Plan { query: self.query, transport, fresh: mark.tries > 1, asked: self.asked, expires };
         self.runners.push(Runner {
             server: index,
             transport,
@@ -157,7 +159,8 @@ impl<'a> Race<'a> {
             let (transport, state) = server.way(now);
             let untried = mark.tries == 0 && (state == State::Healthy || !choosy);
             let suits = match why {
-                Why::Needed => mark.running == 0,
+                // One that fails is not waited for when another has answered, if only with a rejection.
+                Why::Needed => mark.running == 0 && (self.rejection.is_none() || state.is_reachable()),
                 Why::Slow if transport == Transport::Udp => state.is_reachable() || !choosy,
                 // The same one by another way. A name may be slow as well as a connection, and keep both busy.
                 _ => {
@@ -275,7 +278,7 @@ impl<'a> Race<'a> {
                     runner.suspect_at =
                         (runner.transport != Transport::Udp).then(|| now + server.suspicion(runner.transport));
                     silent |= server.may_have_lost(runner.transport, runner.started);
-                    server.is_late(runner.transport, runner.started, Cause::Silent);
+                    server.is_late(runner.transport, (self.asked, runner.started), Cause::Silent);
                 }
             }
         }

@@ -56,10 +56,6 @@ impl Exchange for Route {
     }
 
     fn condition(&self) -> Condition {
-        let servers = || self.group.servers();
-        if self.some.load(Relaxed) && servers().iter().all(|server| self.is_looping(server)) {
-            return Condition::Down;
-        }
-        self.group.condition()
+        self.group.condition_without(|server| self.is_looping(server))
     }
 }

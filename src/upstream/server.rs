@@ -93,7 +93,7 @@ impl Server {
     /// When no reply came.
     pub async fn ask(self: &Arc<Server>, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
         let now = Instant::now();
-        let plan = Plan { query, transport: self.way(now).0, fresh: false, expires: deadline };
+        let plan = Plan { query, transport: self.way(now).0, fresh: false, asked: now, expires: deadline };
         let attempt = attempt::run(Arc::clone(self), plan, now);
         let late = |_| Error::Timeout { server: self.address(), after: deadline - now };
         tokio::time::timeout_at(deadline, attempt).await.map_err(late)?
@@ -160,10 +160,13 @@ impl Server {
         Transport::ALL.into_iter().find(due)
     }
 
-    /// Did a reply come in the time before `now`?
-    pub(super) fn has_answered_within(&self, time: Duration, now: Instant) -> bool {
+    /// Did a reply come in the time before `now`, or did it, having answered before, begin to fail in that time? Who was
+    /// not asked had nothing to answer.
+    pub(super) fn worked_within(&self, time: Duration, now: Instant) -> bool {
         let heard = self.heard.each_ref().map(|heard| heard.load(Relaxed));
-        heard.into_iter().any(|at| at > 0 && at + micros(time) >= micros(now - self.created))
+        let answered = heard.iter().any(|at| *at > 0);
+        let lately = heard.iter().any(|at| *at > 0 && at + micros(time) >= micros(now - self.created));
+        lately || answered && self.health.iter().any(|health| health.is_passed_over_since(time, now))
     }
 
     /// After what time a query is hedged.
@@ -200,10 +203,10 @@ impl Server {
         self.is_silent(transport, began) || self.health[transport as usize].is_doubted_since(began)
     }
 
-    /// A try that `began` then has failed.
-    pub(super) fn failed(&self, transport: Transport, began: Instant, cause: Cause, decisive: bool) {
+    /// A try that `began` then, for a query that was `asked` then, has failed.
+    fn failed(&self, transport: Transport, (asked, began): (Instant, Instant), cause: Cause, decisive: bool) {
         let now = Instant::now();
-        let change = self.health[transport as usize].failed(now, began, cause, decisive);
+        let change = self.health[transport as usize].failed(now, asked, cause, decisive);
         let silent = matches!(change, Some(Change::Failing(Cause::Silent | Cause::Timeout)));
         if silent && transport == self.connected() {
             // Whoever answers next at this address is not who held the other ends of these.
@@ -212,10 +215,11 @@ impl Server {
         self.changed(transport, change);
     }
 
-    /// A try that `began` then has no reply: counts against a server that has sent nothing else either, for long.
-    pub(super) fn is_late(&self, transport: Transport, began: Instant, cause: Cause) {
+    /// A try that `began` then, for a query that was `asked` then, has no reply: counts against a server that has sent
+    /// nothing else either, for long.
+    pub(super) fn is_late(&self, transport: Transport, (asked, began): (Instant, Instant), cause: Cause) {
         if began + self.suspicion(transport) <= Instant::now() && self.is_silent(transport, began) {
-            self.failed(transport, began, cause, false);
+            self.failed(transport, (asked, began), cause, false);
         }
     }
 
@@ -274,6 +278,8 @@ pub(super) struct Try<'a> {
     server: &'a Server,
     /// By which it is counted.
     pub(super) transport: Transport,
+    /// When the query that it is for was asked first, of whomever.
+    asked: Instant,
     started: Instant,
     /// A try that is dropped after this moment has timed out; before it, it was abandoned.
     expires: Instant,
@@ -281,9 +287,9 @@ pub(super) struct Try<'a> {
 }
 
 impl<'a> Try<'a> {
-    pub(super) fn begin(server: &'a Server, transport: Transport, expires: Instant) -> Try<'a> {
+    pub(super) fn begin(server: &'a Server, transport: Transport, asked: Instant, expires: Instant) -> Try<'a> {
         server.in_flight.fetch_add(1, Relaxed);
-        Try { server, transport, started: Instant::now(), expires, outcome: None }
+        Try { server, transport, asked, started: Instant::now(), expires, outcome: None }
     }
 
     /// The try brought a reply; returns how long it took.
@@ -299,27 +305,27 @@ impl<'a> Try<'a> {
     pub(super) fn failed(mut self, error: &Error) {
         self.outcome = Some(match error {
             Error::Timeout { .. } => {
-                self.server.is_late(self.transport, self.started, Cause::Timeout);
+                self.server.is_late(self.transport, (self.asked, self.started), Cause::Timeout);
                 Outcome::Timeout
             }
             Error::Unreachable { .. } if error.is_ours() => Outcome::Unreachable,
             Error::Unreachable { source, .. } => {
                 // What the kernel says of the network may be forged over UDP.
                 let refused = self.transport != Transport::Udp && speaks_of_the_server(source);
-                self.server.failed(self.transport, self.started, Cause::Refused, refused);
+                self.server.failed(self.transport, (self.asked, self.started), Cause::Refused, refused);
                 Outcome::Unreachable
             }
             Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
             Error::Untrusted { .. } => {
-                self.server.failed(self.transport, self.started, Cause::Untrusted, true);
+                self.server.failed(self.transport, (self.asked, self.started), Cause::Untrusted, true);
                 Outcome::Untrusted
             }
             Error::Closed { .. } => {
-                self.server.failed(self.transport, self.started, Cause::Closed, true);
+                self.server.failed(self.transport, (self.asked, self.started), Cause::Closed, true);
                 Outcome::Closed
             }
             Error::BadReply { .. } => {
-                self.server.failed(self.transport, self.started, Cause::Closed, true);
+                self.server.failed(self.transport, (self.asked, self.started), Cause::Closed, true);
                 Outcome::Mismatch
             }
             // That we have too many queries waiting is not the server's fault alone, and shows in its load.
@@ -333,7 +339,7 @@ impl Drop for Try<'_> {
         self.server.in_flight.fetch_sub(1, Relaxed);
         let outcome = self.outcome.unwrap_or_else(|| match Instant::now() >= self.expires {
             true => {
-                self.server.is_late(self.transport, self.started, Cause::Timeout);
+                self.server.is_late(self.transport, (self.asked, self.started), Cause::Timeout);
                 Outcome::Timeout
             }
             false => Outcome::Abandoned,
@@ -372,8 +378,8 @@ mod tests {
     #[test]
     fn a_dropped_try_is_a_timeout_when_its_time_was_over_and_abandoned_before() {
         let server = server();
-        drop(Try::begin(&server, Transport::Udp, Instant::now()));
-        let long = Try::begin(&server, Transport::Udp, Instant::now() + Duration::from_secs(3600));
+        drop(Try::begin(&server, Transport::Udp, Instant::now(), Instant::now()));
+        let long = Try::begin(&server, Transport::Udp, Instant::now(), Instant::now() + Duration::from_secs(3600));
         assert_eq!(server.in_flight(), 1);
         drop(long);
         let [udp, ..] = server.snapshot().queries;

@@ -103,7 +103,7 @@ impl House {
         let now = Instant::now();
         self.watches.follow(routes, now);
         self.watches.0.values_mut().for_each(|watch| watch.due = now);
-        self.watches.round(&self.probes, &self.detected).await
+        self.watches.round(&self.probes, &self.detected, 0).await
     }
 }
 
@@ -203,8 +203,8 @@ async fn d20_d23_new_servers_are_probed_and_what_is_known_of_gone_ones_is_forgot
     house.watches.follow(&routes, now);
     assert!(!route.is_looping(&gone));
     assert_eq!((route.condition(), house.watches.0.len()), (Condition::Well, 1));
-    assert!(house.watches.0.values().all(|watch| watch.is_due(now)), "at once");
-    assert_eq!(house.watches.round(&house.probes, &house.detected).await.len(), 1);
+    assert!(house.watches.0.values().all(|watch| watch.is_due(now, 0)), "at once");
+    assert_eq!(house.watches.round(&house.probes, &house.detected, 0).await.len(), 1);
     assert!(route.is_looping(&group.servers()[0]));
     house.watches.follow(&[], now);
     assert!(house.watches.0.is_empty() && !route.is_looping(&group.servers()[0]));
@@ -262,17 +262,24 @@ async fn d23_a_group_that_is_not_well_is_looked_at_soon_and_few_at_a_time() {
     let routes = [routes(&group(&[&server]), &names.iter().map(String::as_str).collect::<Vec<_>>())];
     house.watches.follow(&routes, Instant::now());
     for sent in [8, 16, 20, 20] {
-        house.watches.round(&house.probes, &house.detected).await;
+        house.watches.round(&house.probes, &house.detected, 0).await;
         assert_eq!(server.asked(), sent, "the longest overdue first, eight at a time");
     }
     let watch = house.watches.0.values_mut().next().unwrap();
     let now = Instant::now();
     watch.note(Finding { from: None, code: Some(rcode::NXDOMAIN) }, now, 0.5);
     let soon = now + SOON * 3;
-    assert!(!watch.is_due(soon), "all is well");
+    assert!(!watch.is_due(soon, 0), "all is well");
+    // In a loop, what is slow is given stale, comes back, and looks like new: all seems to be well.
+    let (now, stale) = (soon, 3);
+    assert!(watch.is_due(soon, stale) && !watch.is_due(soon - Duration::from_millis(1), stale));
+    watch.stale = stale;
+    watch.note(Finding { from: None, code: Some(rcode::NXDOMAIN) }, now, 0.5);
+    let soon = now + SOON * 3;
+    assert!(!watch.is_due(soon, stale), "none since");
     // All of its servers loop: that is not being well.
     watch.route.mark(&watch.server, true);
-    assert!(watch.is_due(soon) && !watch.is_due(soon - Duration::from_millis(1)));
+    assert!(watch.is_due(soon, stale) && !watch.is_due(soon - Duration::from_millis(1), stale));
 }
 
 #[tokio::test(start_paused = true)]

@@ -177,6 +177,7 @@ async fn what_comes_too_late_is_not_loaded() {
             wall: SystemTime::now(),
             stale: Duration::ZERO,
             upstreams: &new.metrics.upstreams,
+            zones: &new.metrics.zones,
         },
         |_| Some((0, Refresh::default())),
         |_| ControlFlow::Continue(()),

@@ -19,17 +19,19 @@ struct Side {
     now: Moment,
     wall: SystemTime,
     upstreams: Labels,
+    zones: Labels,
 }
 
 impl Side {
     /// One that has run for `up` and whose wall clock shows so many seconds after [`WALL`].
     fn new(up: Duration, after: i64) -> Side {
         let wall = UNIX_EPOCH + Duration::from_secs(WALL.checked_add_signed(after).unwrap());
-        Side { now: Moment::default() + Duration::from_secs(30 * 86_400) + up, wall, upstreams: Labels::new(4) }
+        let now = Moment::default() + Duration::from_secs(30 * 86_400) + up;
+        Side { now, wall, upstreams: Labels::new(4), zones: Labels::new(2) }
     }
 
     fn terms(&self, stale: Duration) -> Terms<'_> {
-        Terms { now: self.now, wall: self.wall, stale, upstreams: &self.upstreams }
+        Terms { now: self.now, wall: self.wall, stale, upstreams: &self.upstreams, zones: &self.zones }
     }
 
     fn save(&self, entries: &[Entry], stale: Duration) -> Vec<u8> {
@@ -128,12 +130,17 @@ fn e17_what_has_expired_meanwhile_is_not_loaded_unless_it_may_be_stale() {
 }
 
 #[test]
-fn e17_a_clock_that_was_set_back_makes_nothing_younger() {
+fn e17_after_a_clock_was_set_back_nothing_is_fresh() {
     let old = Side::new(HOUR, 0);
-    let file = old.save(&[address(&old, "a.example", Duration::from_secs(10), 30)], Duration::ZERO);
+    let entries = [(10, 30), (60, 30)].map(|(age, life)| address(&old, "a.example", Duration::from_secs(age), life));
+    let file = old.save(&entries, HOUR);
     for after in [-1, -3600, -1_700_000_000] {
-        assert_eq!(Side::new(HOUR, after).ages(&file), [10], "{after}");
+        let new = Side::new(HOUR, after);
+        assert!(new.load(&file).unwrap().is_empty(), "{after}");
+        let ages = new.load_zone(&file, ".", HOUR).unwrap().iter().map(|entry| entry.age(new.now)).collect::<Vec<_>>();
+        assert_eq!(ages, [30, 60], "{after}: no more than expired");
     }
+    let file = old.save(&entries[..1], Duration::ZERO);
     let tomorrow = Side { wall: old.wall + Duration::from_millis(1), ..Side::new(HOUR, 0) };
     assert!(tomorrow.load(&file).unwrap()[0].about().stored < tomorrow.now - Duration::from_secs(10), "rounded up");
 }
@@ -149,7 +156,7 @@ fn e19_ages_beyond_all_numbers_are_no_answers() {
     assert!(far.load_zone(&file, ".", Duration::MAX).unwrap().is_empty(), "before all time that there is");
     let early = Side { wall: UNIX_EPOCH - Duration::from_secs(9), ..Side::new(HOUR, 0) };
     let file = early.save(&[address(&early, "a.example", Duration::from_secs(1), 30)], Duration::ZERO);
-    assert_eq!(early.ages(&file), [1], "a clock before 1970 is taken for 1970");
+    assert!(early.load(&file).unwrap().is_empty(), "a clock before 1970 says nothing of what has passed");
 }
 
 #[test]
@@ -159,6 +166,29 @@ fn what_belongs_to_no_zone_any_more_is_left_out() {
     let file = side.save(&entries, Duration::ZERO);
     let loaded = side.load_zone(&file, "corp", Duration::ZERO).unwrap();
     assert_eq!(loaded.iter().map(Entry::question).collect::<Vec<_>>(), [entries[0].question(), entries[2].question()]);
+}
+
+#[test]
+fn e21_what_was_asked_in_another_zone_is_left_out() {
+    let (old, new) = (Side::new(HOUR, 0), Side::new(HOUR, 0));
+    let zones = |side: &Side, names: [&str; 3]| names.map(|name| side.zones.intern(name));
+    let [root, corp, other] = zones(&old, [".", "corp.", "c.corp."]);
+    assert_eq!(&*old.zones.name(other), "other", "one too many to be told apart");
+    let of = |name, zone| Entry::new(&message(name, 1, 0), About { zone, ..about(old.now, 30) });
+    let file =
+        old.save(&[of("a.org", root), of("a.corp", root), of("b.corp", corp), of("c.corp", other)], Duration::ZERO);
+    let [corp, root, _] = zones(&new, ["corp.", ".", "c.corp."]);
+    let zone = |name: &[u8]| {
+        let zone = if crate::wire::question::is_within(name, &to_wire("corp")) { corp } else { root };
+        Some((zone, Refresh::default()))
+    };
+    let mut taken = Vec::new();
+    let take = |entry: Entry| {
+        taken.push((entry.question()[1], entry.about().zone));
+        ControlFlow::Continue(())
+    };
+    load(Cursor::new(&file), &new.terms(Duration::ZERO), zone, take).unwrap();
+    assert_eq!(taken, [(b'a', root), (b'b', corp), (b'c', corp)]);
 }
 
 #[test]
@@ -184,9 +214,9 @@ fn e17_foreign_files_and_other_formats_are_told_apart() {
         assert_eq!(said(foreign), "it is no file of nodens' cache");
     }
     let mut other = file.clone();
-    other[11] = 2;
-    assert_eq!(said(&other), "it has format 2, and this version reads 1 alone");
-    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(2))));
+    other[11] = 3;
+    assert_eq!(said(&other), "it has format 3, and this version reads 2 alone");
+    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(3))));
     let longer = [&file[..], b"x"].concat();
     assert_eq!(said(&longer), "it is 35 octets long instead of 34");
     assert_eq!(said(&file[..33]), "it is 33 octets long instead of 34");
@@ -217,6 +247,9 @@ fn what_makes_no_sense_behind_a_right_checksum_is_left_out() {
     }
     assert!(matches!(side.load(&sealed(&whole[..whole.len() - 1])), Err(Error::Read(_))));
     assert!(matches!(side.load(&sealed(b"\xff\xff")), Err(Error::Read(_))));
+    let names = |count: u16| [&count.to_be_bytes()[..], &vec![0; 2 * usize::from(count)]].concat();
+    assert!(side.load(&sealed(&names(256))).unwrap().is_empty());
+    assert!(side.load(&sealed(&names(257))).is_err(), "more than anybody has: they would all be held in memory");
 }
 
 /// What cannot be written is an error, and not a file that looks whole.

@@ -1,6 +1,6 @@
 //! What the configuration says of the cache: for all names, and for those of one zone over that.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use super::Check;
 use crate::config::file::{self, TtlRange};
@@ -113,6 +113,9 @@ impl Check<'_> {
         let is_file = path.is_absolute() && path.file_name().is_some() && !text.ends_with('/');
         if given.path.is_some() && !is_file {
             let message = "must be the absolute path of a file, such as /var/lib/nodens/cache.bin";
+            self.problem(&format!("{KEY}.path"), message);
+        } else if path.parent() == Some(Path::new("/")) || path.components().any(|part| part == Component::ParentDir) {
+            let message = "must be in a folder of its own: in all that is below it the server may write";
             self.problem(&format!("{KEY}.path"), message);
         }
         let at = format!("{KEY}.interval");

@@ -1,7 +1,7 @@
 //! Who counts as failing, and what it costs to find out. Time is paused, and passes as fast as the sockets allow.
 
 use super::support::*;
-use crate::upstream::{Condition, Exchange, Group, Options, Outcome, Policy, Protocol, Transport};
+use crate::upstream::{Condition, Exchange, Group, Options, Outcome, Policy, Protocol, Query, Route, Transport};
 use crate::wire::header::{self, Header, rcode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -280,6 +280,85 @@ async fn d05_the_condition_tells_a_moment_without_servers_from_a_lasting_one() {
     assert_eq!(group.condition(), Condition::Shaken);
     tokio::time::sleep(5 * SECOND).await;
     assert_eq!(group.condition(), Condition::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn d16_one_slow_name_on_a_quiet_node_is_one_doubt_however_often_it_is_sent() {
+    let_time_pass();
+    let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut octets = [0; 512];
+        while let Ok((length, peer)) = socket.recv_from(&mut octets).await {
+            let (socket, reply) = (socket.clone(), reply(&octets[..length], 0));
+            tokio::spawn(async move {
+                tokio::time::sleep(SECOND * 3 / 2).await;
+                let _ = socket.send_to(&reply, peer).await;
+            });
+        }
+    });
+    let group = group(Protocol::Udp, Policy::Sequential, &[address]);
+    ask_until(&group, "slow", Instant::now() + 4 * SECOND).await.unwrap();
+    assert!(snapshot(&group, 0).queries[0].iter().sum::<u64>() > 2, "it was sent again and again");
+    assert_eq!((changes(&group, 0, Transport::Udp), group.condition()), ([0, 0], Condition::Well));
+}
+
+#[tokio::test(start_paused = true)]
+async fn d19_a_server_that_was_not_asked_for_long_and_refuses_now_is_shaken() {
+    let_time_pass();
+    let (reserved, address) = closed_port();
+    let listener = reserved.listen(16).unwrap();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let _answered = tokio::time::timeout(SECOND, answer_all(stream)).await;
+    });
+    let group = group(Protocol::Tcp, Policy::LeastLoaded, &[address]);
+    ask(&group, "www").await.unwrap();
+    serving.await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    ask(&group, "www").await.unwrap_err();
+    assert_eq!(group.condition(), Condition::Shaken);
+    tokio::time::sleep(5 * SECOND).await;
+    assert_eq!(group.condition(), Condition::Down);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c27_a_rejection_is_returned_rather_than_a_failing_server_waited_for() {
+    let_time_pass();
+    let silent = tcp(|stream, _| hang(stream)).await;
+    let refusing = tcp(|mut stream, _| async move {
+        while let Some(query) = read_query(&mut stream).await {
+            send(&mut stream, &reply(&query, rcode::REFUSED)).await;
+        }
+    })
+    .await;
+    let group = group(Protocol::Tcp, Policy::Sequential, &[silent.address, refusing.address]);
+    while changes(&group, 0, Transport::Tcp)[0] == 0 {
+        ask(&group, "www").await.unwrap();
+    }
+    for _ in 0..10 {
+        let started = Instant::now();
+        let rejection = ask(&group, "www").await.unwrap();
+        assert_eq!(Header::read(&rejection.message).unwrap().rcode(), rcode::REFUSED);
+        assert!(started.elapsed() < BAR, "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn d23_a_server_that_loops_is_no_comfort_when_all_others_are_down() {
+    let_time_pass();
+    let looping = tcp(|stream, _| answer_all(stream)).await;
+    let (_reserved, closed) = closed_port();
+    let group = group(Protocol::Tcp, Policy::Sequential, &[looping.address, closed]);
+    let route = Route::new(group.clone());
+    route.mark(&group.servers()[0], true);
+    assert_eq!(route.condition(), Condition::Well, "as far as is known of the other");
+    let message = query("www");
+    let query = Query { message: &message, opt_len: 0 };
+    route.exchange(query, Instant::now() + SECOND).await.unwrap_err();
+    assert_eq!((route.condition(), group.condition()), (Condition::Down, Condition::Well));
+    route.mark(&group.servers()[0], false);
+    assert_eq!(route.condition(), Condition::Well);
 }
 
 #[tokio::test(start_paused = true)]
