@@ -298,13 +298,9 @@ impl State {
         if !fresh && let Some(connection) = self.idle.pop() {
             return Some(connection);
         }
-<<<<<<< HEAD
         // Where many share a connection, those who wait for a new one are in nobody's way.
-        let in_turn = !self.waiting.is_empty() && (fresh || self.pipelined.is_none());
+        let in_turn = (fresh || self.pipelined.is_none()) && self.is_awaited();
         if self.keeps_apart(server) || fresh && self.may_grow(server) || in_turn {
-=======
-        if self.keeps_apart(server) || fresh && self.may_grow(server) || self.is_awaited() {
->>>>>>> health
             return None;
         }
         let connection = self.least_loaded(stuck_since(server))?;
