@@ -6,6 +6,8 @@
 
 mod address;
 mod check;
+#[allow(dead_code, reason = "read by the lowering")]
+mod corefile;
 mod file;
 mod later;
 pub mod limits;
