@@ -162,7 +162,7 @@ impl Sockets {
 
 /// Where `config` wants DNS to be answered.
 pub(super) fn dns_addresses(config: &Config) -> Vec<SocketAddr> {
-    config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect()
+    config.listen.addresses.clone()
 }
 
 /// UDP sockets for each address.

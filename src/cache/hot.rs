@@ -92,6 +92,7 @@ mod tests {
             rcode: 0,
             negative: false,
             flags: Flags::default(),
+            ruled: false,
             zone: 0,
             upstream: octets as u16,
         };

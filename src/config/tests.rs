@@ -449,7 +449,7 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
         assert_eq!(good(nothing), Config::default(), "{nothing:?}");
     }
     let config = Config::default();
-    assert_eq!(config.listen.addresses, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.listen.addresses, ["169.254.20.10:53".parse().unwrap()]);
     assert_eq!(config.network.interface, Some(Interface { name: "nodelocaldns".into(), kind: InterfaceKind::Auto }));
     assert_eq!(config.network.firewall, Firewall::Auto);
     let endpoint = config.network.fail_open.unwrap().to_string();
@@ -643,7 +643,7 @@ fn zones_without_the_root_are_a_warning() {
 #[test]
 fn arguments_replace_addresses_and_zones() {
     let config = with_args("listen: {port: 99}", &args(&["127.0.0.1", "::1"], &["9.9.9.9", "[::2]:5353"])).unwrap();
-    assert_eq!(config.listen.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    assert_eq!(config.listen.addresses, ["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
     assert_eq!(config.listen.port, 53);
     assert_eq!(config.health, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.zones.len(), 1);
