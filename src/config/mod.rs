@@ -22,6 +22,7 @@ mod tests;
 mod text;
 mod tree;
 mod views;
+mod yaml;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,6 +5,7 @@
 //! name. The grammar is that of CoreDNS's fork of Caddy 1 (`caddyfile/lexer.go`, `caddyfile/parse.go`).
 
 mod address;
+mod lower;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
