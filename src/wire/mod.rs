@@ -5,6 +5,7 @@
 pub mod edns;
 pub mod header;
 pub mod message;
+pub mod mnemonic;
 pub mod names;
 pub mod probe;
 pub mod query;
