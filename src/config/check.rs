@@ -68,6 +68,10 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        rewrite: Vec::new(),
+        dns64: None,
+        acl: Vec::new(),
+        load_balance: None,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -184,7 +188,17 @@ impl Check<'_> {
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
+            zones.push(Zone {
+                names,
+                forward,
+                ttls: rules.ttls,
+                serve_stale,
+                prefetch,
+                rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
+                dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
+                acl: self.acl(&zone.acl, &format!("{key}.acl")),
+                load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
+            });
         }
         if taken.len() > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -365,6 +379,11 @@ impl Check<'_> {
         if !self.is_suspect(list) {
             self.problems.push(self.origins.problem(key, message));
         }
+    }
+
+    /// Reports what is odd about `key`.
+    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(self.origins.problem(key, message));
     }
 
     /// Whether the schema check found fault with `key` or anything below it.

@@ -32,6 +32,10 @@ pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, s
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
 pub use text::Workers;
 
 /// A valid configuration, complete with defaults.
@@ -140,6 +144,14 @@ pub struct Zone {
     pub serve_stale: Option<ServeStale>,
     /// Whether answers are renewed before they expire, and which.
     pub prefetch: Option<Prefetch>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
 }
 
 /// Whom to ask and how.

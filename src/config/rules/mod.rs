@@ -3,6 +3,10 @@
 //! Each file holds one key: how it is written, what it means, and what is wrong with it. What the values do is decided in
 //! `resolve::local`.
 
+pub(super) mod acl;
+pub(super) mod dns64;
+pub(super) mod load_balance;
+pub(super) mod rewrite;
 mod text;
 
 pub(super) use text::{Class, Pattern, Rcode, RrType};
