@@ -14,6 +14,7 @@ mod network;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
+mod rules;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,10 @@ pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
 pub use text::Workers;
 pub use views::View;
 
@@ -158,6 +163,14 @@ pub struct Zone {
     pub keep: Keep,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].

@@ -1,0 +1,12 @@
+//! The keys of a zone that say what is answered or altered here, without or around an upstream.
+//!
+//! Each file holds one key: how it is written, what it means, and what is wrong with it. What the values do is decided in
+//! `resolve::local`.
+
+pub(super) mod acl;
+pub(super) mod dns64;
+pub(super) mod load_balance;
+pub(super) mod rewrite;
+mod text;
+
+pub(super) use text::{Class, Pattern, Rcode, RrType};
