@@ -16,6 +16,7 @@ pub mod reload;
 pub mod resolvconf;
 mod rules;
 mod shape;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
