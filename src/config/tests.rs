@@ -182,7 +182,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ),
         (
             &format!("{zones}\n  cache: {{persist: {{path: /c}}}}"),
-            "f:6:11: zones[0].cache.persist: unknown key; choose from: failureTtl, negative, positive, prefetch, serveStale",
+            "f:6:11: zones[0].cache.persist: unknown key; choose from: enabled, failureTtl, keepTtl, negative, only, positive, prefetch, serveStale",
         ),
         (
             &format!("{zones}ca: /etc/nodens/ca.crt"),
@@ -277,7 +277,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "listen: {addresses: [fe80::1]}",
             "f:1:22: listen.addresses[0]: fe80::1 is link-local and would need an interface's name; use a unique local address (fd00::/8)",
         ),
-        ("listen: {addresses: [10.0.0.1, 10.0.0.1]}", "f:1:32: listen.addresses[1]: 10.0.0.1 is listed twice"),
+        ("listen: {addresses: [10.0.0.1, 10.0.0.1]}", "f:1:32: listen.addresses[1]: 10.0.0.1:53 is listed twice"),
         ("listen: {addresses: []}", "f:1:10: listen.addresses: an empty list: nobody could ask"),
         (
             "listen: {port: 9253}",
