@@ -5,6 +5,7 @@
 
 pub mod cells;
 pub mod conntrack;
+pub mod coredns;
 pub mod holder;
 pub mod labels;
 pub mod limit;

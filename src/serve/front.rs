@@ -65,7 +65,7 @@ pub struct Front {
 impl Front {
     /// A front before `store` and `resolver`, listening at `own`.
     pub fn new(store: Arc<Store>, resolver: Resolver, metrics: Arc<Metrics>, acl: Acl, own: Vec<SocketAddr>) -> Front {
-        let cells = [Proto::Udp, Proto::Tcp].map(|p| [Family::V4, Family::V6].map(|f| metrics.cells(p, f, true)));
+        let cells = [Proto::Udp, Proto::Tcp].map(|p| [Family::V4, Family::V6].map(|f| metrics.cells(p, f, 0, true)));
         Front { store, resolver, metrics, acl: ArcSwap::from_pointee(acl), own, cells }
     }
 
