@@ -75,7 +75,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     ]
 }
 
-struct Check<'a> {
+/// What the rules need: where keys stand, and where problems go.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     /// Keys that the schema check found fault with.
     suspect: Vec<String>,
@@ -310,7 +311,13 @@ impl Check<'_> {
     }
 
     /// A length of time within `limit`; `otherwise` if none is written.
-    fn span(&mut self, given: &Option<Text<Span>>, limit: Limit<Duration>, otherwise: Duration, key: &str) -> Duration {
+    pub(super) fn span(
+        &mut self,
+        given: &Option<Text<Span>>,
+        limit: Limit<Duration>,
+        otherwise: Duration,
+        key: &str,
+    ) -> Duration {
         let Some(Text(Span(span))) = given else { return otherwise };
         match self.within(*span, limit, |d| Span(*d).to_string(), key) {
             true => *span,
@@ -319,7 +326,13 @@ impl Check<'_> {
     }
 
     /// Whether `value` is within `limit`; reports it if not.
-    fn within<T: PartialOrd>(&mut self, value: T, limit: Limit<T>, show: fn(&T) -> String, key: &str) -> bool {
+    pub(super) fn within<T: PartialOrd>(
+        &mut self,
+        value: T,
+        limit: Limit<T>,
+        show: fn(&T) -> String,
+        key: &str,
+    ) -> bool {
         let fits = limit.allows(&value);
         if !fits {
             let range = format!("must be between {} and {}", show(&limit.min), show(&limit.max));
@@ -329,14 +342,15 @@ impl Check<'_> {
     }
 
     /// Reports a list that is too long, and cuts it so that comparing its entries stays cheap.
-    fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
+    pub(super) fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
         if list.len() > most {
             self.problem(key, format!("{} entries; at most {most} are possible", list.len()));
             list.truncate(most);
         }
     }
 
-    fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
+    /// Reports entries that stand in `list` before.
+    pub(super) fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
         for (i, item) in list.iter().enumerate() {
             if list.iter().take(i).any(|other| other == item) {
                 self.problem(&format!("{key}[{i}]"), format!("{item} is listed twice"));
@@ -344,7 +358,8 @@ impl Check<'_> {
         }
     }
 
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
+    /// Reports what is wrong with `key`.
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         // Indexes shift where a bad entry was left out: the whole list is suspect then.
         let list = if key.ends_with(']') { key.rfind('[').map_or(key, |end| &key[..end]) } else { key };
         if !self.is_suspect(list) {
@@ -353,7 +368,7 @@ impl Check<'_> {
     }
 
     /// Whether the schema check found fault with `key` or anything below it.
-    fn is_suspect(&self, key: &str) -> bool {
+    pub(super) fn is_suspect(&self, key: &str) -> bool {
         self.suspect.iter().any(|s| is_within(s, key))
     }
 }

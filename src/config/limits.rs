@@ -109,6 +109,13 @@ pub const PATIENCE: Duration = Duration::from_millis(4500);
 /// Largest UDP answer sent, whatever the client offers, and the size offered to upstreams (DNS flag day 2020).
 pub const MAX_UDP_ANSWER: u16 = 1232;
 
+// Rules of zones.
+
+/// Longest regular expression, in octets: CoreDNS's bound.
+pub const MAX_PATTERN: usize = 10_000;
+/// Entries of one list of rules, names or patterns.
+pub const MAX_RULES: usize = 1_000;
+
 // Load.
 
 /// `limits.inFlight`: questions waiting for an upstream.

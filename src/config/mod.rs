@@ -14,6 +14,7 @@ mod network;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
+mod rules;
 mod shape;
 #[cfg(test)]
 mod tests;

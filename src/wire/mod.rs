@@ -4,6 +4,7 @@
 
 pub mod edns;
 pub mod header;
+pub mod mnemonic;
 pub mod names;
 pub mod probe;
 pub mod query;
