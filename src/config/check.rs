@@ -43,6 +43,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         },
         limits: check.limits(&file.limits),
         metrics,
+        coredns_names: file.metrics.coredns_names.unwrap_or(false),
         health: Some(health),
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
@@ -68,6 +69,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        log: None,
+        errors: None,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -184,7 +187,9 @@ impl Check<'_> {
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
+            let log = self.query_log(zone.log.as_ref(), &format!("{key}.log"));
+            let errors = self.errors(zone.errors.as_ref(), &format!("{key}.errors"));
+            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch, log, errors });
         }
         if taken.len() > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -365,6 +370,11 @@ impl Check<'_> {
         if !self.is_suspect(list) {
             self.problems.push(self.origins.problem(key, message));
         }
+    }
+
+    /// Says what is odd about `key`.
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(self.origins.problem(key, message));
     }
 
     /// Whether the schema check found fault with `key` or anything below it.

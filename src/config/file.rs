@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::config::address::{Name, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{ErrorsRule, LogRule};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
@@ -36,7 +37,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     /// Health checks: /health (alive) and /ready (really answers).
     pub(super) health: Health,
-    /// What is logged to standard error.
+    /// What is logged.
     pub(super) log: Log,
 }
 
@@ -187,6 +188,10 @@ pub(super) struct Zone {
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
+    /// A line of the log for each query. Default: none.
+    pub(super) log: Option<LogRule>,
+    /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
+    pub(super) errors: Option<ErrorsRule>,
 }
 
 /// The servers to ask and how.
@@ -260,6 +265,8 @@ pub(super) struct Limits {
 pub(super) struct Metrics {
     /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+    /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
+    pub(super) coredns_names: Option<bool>,
 }
 
 /// Health checks.
@@ -270,7 +277,7 @@ pub(super) struct Health {
     pub(super) listen: Option<Text<SocketAddr>>,
 }
 
-/// What is logged to standard error.
+/// What is logged: to standard error, unless the format says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Log {
@@ -347,6 +354,8 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+    /// As CoreDNS writes them, to standard output: the level in brackets, then the text.
+    Coredns,
 }
 
 /// The least important that is logged.

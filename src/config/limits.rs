@@ -115,6 +115,11 @@ pub const MAX_UDP_ANSWER: u16 = 1232;
 pub const MAX_PATTERN: usize = 10_000;
 /// Entries of one list of rules, names or patterns.
 pub const MAX_RULES: usize = 1_000;
+/// Longest `log.format` of a zone, in octets.
+pub const MAX_LOG_FORMAT: usize = 1024;
+/// `errors.consolidate[].every`.
+pub const CONSOLIDATE: Limit<Duration> =
+    limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
 
 // Load.
 

@@ -32,6 +32,7 @@ pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, s
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use text::Workers;
 
 /// A valid configuration, complete with defaults.
@@ -49,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// Whether metrics have CoreDNS's names, too.
+    pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
     /// What is logged.
@@ -140,6 +143,10 @@ pub struct Zone {
     pub serve_stale: Option<ServeStale>,
     /// Whether answers are renewed before they expire, and which.
     pub prefetch: Option<Prefetch>,
+    /// Whether queries are logged, and how.
+    pub log: Option<QueryLog>,
+    /// Whether failures are logged as CoreDNS does, and how.
+    pub errors: Option<Errors>,
 }
 
 /// Whom to ask and how.

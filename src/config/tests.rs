@@ -76,7 +76,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: failOpen, firewall, interface"),
         (
             "zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}",
-            "f:2:42: zones[0].x: unknown key; choose from: cache, forward, match",
+            "f:2:42: zones[0].x: unknown key; choose from: cache, errors, forward, log, match",
         ),
         ("\"a\\nb\": 1", r"f:1:1: a\nb: unknown key"),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
@@ -400,7 +400,6 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
         "f:5:3: listen.tls: not supported yet; leave it out",
         "f:26:5: zones[2].hosts: not supported yet; leave it out",
         "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
-        "f:29:38: metrics.corednsNames: not supported yet; leave it out or write \"false\"",
         "f:31:1: admin: not supported yet; leave it out",
         "f:32:59: log.slow: not supported yet; leave it out",
     ];
@@ -409,9 +408,9 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let refused = [5, 26, 31];
     let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
     let rest = lines.collect::<Vec<_>>().join("\n");
-    let rest =
-        rest.replace(", searchShield: true", "").replace(", corednsNames: true", "").replace(", slow: 500ms", "");
+    let rest = rest.replace(", searchShield: true", "").replace(", slow: 500ms", "");
     let config = good(&rest);
+    assert!(config.coredns_names);
     assert_eq!(config.zones.len(), 3);
     // What it writes out are the defaults, but for the one that has none.
     let persist = Persist { path: "/var/lib/nodens/cache.bin".into(), interval: Duration::from_secs(60) };

@@ -3,6 +3,12 @@
 //! Each file holds one key: how it is written, what it means, and what is wrong with it. What the values do is decided in
 //! `resolve::local`.
 
+mod errors;
+mod log;
 mod text;
 
+pub(super) use errors::ErrorsRule;
+pub use errors::{Consolidate, ErrorLevel, Errors};
+pub(super) use log::LogRule;
+pub use log::{LogClass, QueryLog};
 pub(super) use text::{Class, Pattern, Rcode, RrType};
