@@ -3,6 +3,7 @@
 //! Owns the counts of queries and of what was dropped, coalesced and reloaded; what other modules count is added at scrape
 //! time by whoever put them together, through [`Metrics::register`]. Names and labels are a contract with dashboards.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
@@ -178,6 +179,11 @@ impl Metrics {
         let cells = Arc::new(QueryCells::new(common, self.zones.numbers(), self.coredns.is_some()));
         all.push(cells.clone());
         cells
+    }
+
+    /// The number of the listener at `place`.
+    pub fn server(&self, place: SocketAddr) -> u16 {
+        self.servers.intern(&format!("dns://{place}"))
     }
 
     /// Counts something let go without an answer.
