@@ -46,6 +46,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         },
         limits: check.limits(&file.limits),
         metrics,
+        coredns_names: file.metrics.coredns_names.unwrap_or(false),
         health: Some(health),
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
@@ -72,6 +73,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        log: None,
+        errors: None,
         keep: Keep::default(),
         nsid: None,
         rewrite: Vec::new(),
@@ -215,6 +218,8 @@ impl Check<'_> {
                 load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
                 keep: keep(&zone.cache),
                 nsid: self.nsid(zone, &key),
+                log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
+                errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
             });
         }
         if count > limits::MAX_NAMES {
@@ -429,7 +434,7 @@ impl Check<'_> {
     }
 
     /// Reports what is odd about `key`.
-    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
         self.warnings.push(self.origins.problem(key, message));
     }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{ErrorsRule, LogRule};
 use crate::config::rules::{acl, dns64, load_balance, rewrite};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 
@@ -39,7 +40,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     /// Health checks: /health (alive) and /ready (really answers).
     pub(super) health: Health,
-    /// What is logged to standard error.
+    /// What is logged.
     pub(super) log: Log,
 }
 
@@ -248,6 +249,10 @@ pub(super) struct Zone {
     pub(super) acl: Vec<acl::Rule>,
     /// In which order the addresses of an answer are given. Default: as they come.
     pub(super) load_balance: Option<load_balance::Written>,
+    /// A line of the log for each query. Default: none.
+    pub(super) log: Option<LogRule>,
+    /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
+    pub(super) errors: Option<ErrorsRule>,
 }
 
 /// The servers to ask and how.
@@ -327,6 +332,8 @@ pub(super) struct Limits {
 pub(super) struct Metrics {
     /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+    /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
+    pub(super) coredns_names: Option<bool>,
 }
 
 /// Health checks.
@@ -337,7 +344,7 @@ pub(super) struct Health {
     pub(super) listen: Option<Text<SocketAddr>>,
 }
 
-/// What is logged to standard error.
+/// What is logged: to standard error, unless the format says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Log {
@@ -414,6 +421,8 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+    /// As CoreDNS writes them, to standard output: the level in brackets, then the text.
+    Coredns,
 }
 
 /// The least important that is logged.

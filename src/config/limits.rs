@@ -120,6 +120,11 @@ pub const MAX_PATTERN: usize = 10_000;
 pub const MAX_RULES: usize = 1_000;
 /// `loadBalance.reload`; 0 for never.
 pub const WEIGHTS_RELOAD: Limit<Duration> = seconds(30, 0, DAY);
+/// Longest `log.format` of a zone, in octets.
+pub const MAX_LOG_FORMAT: usize = 1024;
+/// `errors.consolidate[].every`.
+pub const CONSOLIDATE: Limit<Duration> =
+    limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
 
 // Load.
 

@@ -38,6 +38,7 @@ pub use rules::acl::{AclAction, AclRule};
 pub use rules::dns64::Dns64;
 pub use rules::load_balance::{LoadBalance, Weights};
 pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
+pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use text::Workers;
 pub use views::View;
 
@@ -58,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// Whether metrics have CoreDNS's names, too.
+    pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
     /// What is logged.
@@ -172,6 +175,10 @@ pub struct Zone {
     pub acl: Vec<AclRule>,
     /// In which order addresses are given, if in any.
     pub load_balance: Option<LoadBalance>,
+    /// Whether queries are logged, and how.
+    pub log: Option<QueryLog>,
+    /// Whether failures are logged as CoreDNS does, and how.
+    pub errors: Option<Errors>,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].

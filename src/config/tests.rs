@@ -397,7 +397,6 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
         "f:5:3: listen.tls: not supported yet; leave it out",
         "f:26:5: zones[2].hosts: not supported yet; leave it out",
         "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
-        "f:29:38: metrics.corednsNames: not supported yet; leave it out or write \"false\"",
         "f:31:1: admin: not supported yet; leave it out",
         "f:32:59: log.slow: not supported yet; leave it out",
     ];
@@ -406,9 +405,9 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let refused = [5, 26, 31];
     let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
     let rest = lines.collect::<Vec<_>>().join("\n");
-    let rest =
-        rest.replace(", searchShield: true", "").replace(", corednsNames: true", "").replace(", slow: 500ms", "");
+    let rest = rest.replace(", searchShield: true", "").replace(", slow: 500ms", "");
     let config = good(&rest);
+    assert!(config.coredns_names);
     assert_eq!(config.zones.len(), 3);
     // What it writes out are the defaults, but for the one that has none.
     let persist = Persist { path: "/var/lib/nodens/cache.bin".into(), interval: Duration::from_secs(60) };

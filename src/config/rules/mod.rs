@@ -5,8 +5,14 @@
 
 pub(super) mod acl;
 pub(super) mod dns64;
+mod errors;
 pub(super) mod load_balance;
+mod log;
 pub(super) mod rewrite;
 mod text;
 
+pub(super) use errors::ErrorsRule;
+pub use errors::{Consolidate, ErrorLevel, Errors};
+pub(super) use log::LogRule;
+pub use log::{LogClass, QueryLog};
 pub(super) use text::{Class, Pattern, Rcode, RrType};
