@@ -48,12 +48,20 @@ impl Check<'_> {
             Some((IpAddr::V6(prefix), length)) => {
                 if !LENGTHS.contains(&length) {
                     let nearest = LENGTHS.iter().min_by_key(|known| known.abs_diff(length)).unwrap_or(&96);
-                    self.problem(&at, format!("a prefix of {length} bits cannot hold an IPv4 address behind it; did you mean /{nearest}?"));
+                    self.problem(
+                        &at,
+                        format!(
+                            "a prefix of {length} bits cannot hold an IPv4 address behind it; did you mean /{nearest}?"
+                        ),
+                    );
                 }
                 (prefix, length)
             }
             Some((IpAddr::V4(net), length)) => {
-                self.problem(&at, format!("{net}/{length} is an IPv4 network; write an IPv6 one, such as 64:ff9b::/96"));
+                self.problem(
+                    &at,
+                    format!("{net}/{length} is an IPv4 network; write an IPv6 one, such as 64:ff9b::/96"),
+                );
                 (WELL_KNOWN, 96)
             }
         };
