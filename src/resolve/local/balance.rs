@@ -11,9 +11,10 @@ pub use weights::{InvalidWeights, Weights};
 
 use crate::config;
 use crate::wire::header::{Header, rcode};
-use crate::wire::message::{Message, Rr};
+use crate::wire::message::Message;
 use crate::wire::question::rtype;
 use crate::wire::record::Section;
+use crate::wire::rr::Rr;
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -142,8 +143,8 @@ fn of_rank(section: &mut [Rr], rank: Rank) -> &mut [Rr] {
 /// The address that a record holds.
 fn address(rr: &Rr) -> Option<IpAddr> {
     match rr.rtype {
-        rtype::A => <[u8; 4]>::try_from(&rr.data[..]).ok().map(|octets| Ipv4Addr::from(octets).into()),
-        rtype::AAAA => <[u8; 16]>::try_from(&rr.data[..]).ok().map(|octets| Ipv6Addr::from(octets).into()),
+        rtype::A => <[u8; 4]>::try_from(&rr.rdata[..]).ok().map(|octets| Ipv4Addr::from(octets).into()),
+        rtype::AAAA => <[u8; 16]>::try_from(&rr.rdata[..]).ok().map(|octets| Ipv6Addr::from(octets).into()),
         _ => None,
     }
 }

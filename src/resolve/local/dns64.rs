@@ -54,10 +54,10 @@ impl Dns64 {
         let longest = soa_ttl(aaaa)?.unwrap_or(WITHOUT_SOA);
         let mut message = Message::read(a)?;
         for rr in message.section_mut(Section::Answer) {
-            if let (rtype::A, CLASS_IN, Ok(address)) = (rr.rtype, rr.class, <[u8; 4]>::try_from(&rr.data[..])) {
+            if let (rtype::A, CLASS_IN, Ok(address)) = (rr.rtype, rr.class, <[u8; 4]>::try_from(&rr.rdata[..])) {
                 rr.rtype = rtype::AAAA;
                 rr.ttl = rr.ttl.min(longest);
-                rr.data = self.embed(address.into()).octets().to_vec();
+                rr.rdata = self.embed(address.into()).octets().to_vec();
             }
         }
         question.as_bytes().clone_into(&mut message.question);

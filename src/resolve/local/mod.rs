@@ -7,7 +7,6 @@
 pub mod acl;
 pub mod balance;
 pub mod dns64;
-mod names;
 pub mod rewrite;
 
 use crate::observe::queries::Proto;

@@ -13,10 +13,10 @@ mod undo;
 
 pub use undo::{Restored, Undo, Unwritable};
 
-use super::names::{from_text, to_text};
 use super::Asked;
 use crate::config::{self, Action, Change, EdnsOption};
-use crate::wire::question::Question;
+use crate::wire::presentation;
+use crate::wire::question::{DisplayName, Question};
 use pattern::{Pattern, Substitution};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,8 +97,11 @@ impl Rewrites {
     /// # Errors
     /// What a rule makes of the name is no name.
     pub fn request(&self, asked: &Asked<'_>, server: Option<SocketAddr>) -> Result<Option<Rewritten>, InvalidName> {
-        let mut now =
-            Now { name: to_text(asked.question.name()), question: asked.question.clone(), options: Vec::new() };
+        let mut now = Now {
+            name: DisplayName(asked.question.name()).to_string(),
+            question: asked.question.clone(),
+            options: Vec::new(),
+        };
         let (mut reversals, mut applied) = (Vec::new(), false);
         for rule in &self.0 {
             if !rule.does.apply(&mut now, &mut reversals, asked, server)? {
@@ -171,9 +174,9 @@ impl Does {
         Ok(match self {
             Does::Name { pattern, to, auto, reversals: fixed } => {
                 let Some(new) = pattern.replace(&now.name, to) else { return Ok(false) };
-                let question = from_text(&new).and_then(|name| Question::new(&name, qtype, qclass));
+                let question = presentation::name(&new).ok().and_then(|name| Question::new(&name, qtype, qclass));
                 now.question = question.ok_or(InvalidName(new))?;
-                let old = std::mem::replace(&mut now.name, to_text(now.question.name()));
+                let old = std::mem::replace(&mut now.name, DisplayName(now.question.name()).to_string());
                 if *auto {
                     reversals.extend(Reversal::both(Substitution::name(&now.name, &old)));
                 }

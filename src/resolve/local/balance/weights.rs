@@ -1,7 +1,7 @@
 //! The file of weights: a line with a name, then a line for each of its addresses, with its weight from 1 to 255. Lines
 //! that begin with `#` and empty ones say nothing. An address that is not there weighs 1.
 
-use crate::resolve::local::names::from_text;
+use crate::wire::presentation;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -49,8 +49,8 @@ impl Weights {
                     if let Ok(address) = word.parse() {
                         return Err(InvalidWeights::Missing(n, address));
                     }
-                    let lower = from_text(&word.to_ascii_lowercase());
-                    name = Some(lower.ok_or_else(|| InvalidWeights::Name(n, word.into()))?);
+                    let lower = presentation::name(&word.to_ascii_lowercase());
+                    name = Some(lower.map_err(|_| InvalidWeights::Name(n, word.into()))?);
                 }
                 [address, weight] => {
                     let known = address.parse().map_err(|_| InvalidWeights::Address(n, address.into()))?;

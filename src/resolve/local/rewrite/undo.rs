@@ -2,11 +2,12 @@
 //! TTLs and the response code, undone from the last rule to the first.
 
 use super::pattern::Substitution;
-use crate::resolve::local::names::{from_text, to_text};
 use crate::wire::header::{self, Header};
-use crate::wire::message::{Message, Rr};
-use crate::wire::question::{Question, rtype};
+use crate::wire::message::Message;
+use crate::wire::presentation;
+use crate::wire::question::{DisplayName, Question, rtype};
 use crate::wire::record::Section;
+use crate::wire::rr::Rr;
 use std::sync::Arc;
 
 /// How an answer becomes one to the client's question.
@@ -79,11 +80,11 @@ impl Undo {
         let answer = message.section(Section::Answer).iter().enumerate();
         let aliases: Vec<(usize, String)> = answer
             .filter(|(_, rr)| rr.rtype == rtype::CNAME)
-            .filter_map(|(i, rr)| Some((i, to_text(rr.target()?))))
+            .filter_map(|(i, rr)| Some((i, DisplayName(rr.target()?).to_string())))
             .collect();
-        rules
-            .into_iter()
-            .find_map(|rule| aliases.iter().find_map(|(i, target)| Some((*i, from_text(&rule.apply(target)?)?))))
+        rules.into_iter().find_map(|rule| {
+            aliases.iter().find_map(|(i, target)| Some((*i, presentation::name(&rule.apply(target)?).ok()?)))
+        })
     }
 
     /// What becomes of a response code, that of a failure without a message too.
@@ -147,7 +148,7 @@ fn lead_elsewhere(message: &mut Message, at: usize, name: &[u8], mut more: Messa
 
 /// What `substitution` makes of a wire name, if it makes another name of it.
 fn changed(substitution: &Substitution, name: &[u8]) -> Option<Vec<u8>> {
-    from_text(&substitution.apply(&to_text(name))?)
+    presentation::name(&substitution.apply(&DisplayName(name).to_string())?).ok()
 }
 
 /// Changes the name that a record leads to, in the types in which rules may.
