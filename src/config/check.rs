@@ -205,19 +205,21 @@ impl Check<'_> {
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
+            let keep = keep(&zone.cache);
+            let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
             zones.push(Zone {
                 names,
                 listen: places,
                 forward,
-                ttls: rules.ttls,
+                ttls,
                 serve_stale,
                 prefetch,
+                keep,
+                nsid,
                 rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
                 dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
                 acl: self.acl(&zone.acl, &format!("{key}.acl")),
                 load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
-                keep: keep(&zone.cache),
-                nsid: self.nsid(zone, &key),
                 log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
                 errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
             });
