@@ -10,7 +10,7 @@ use crate::config::{self, Config, Forward, Target, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Zone, Zones};
-use crate::upstream::{self, Endpoint, Exchange, Group, Route, Security, Server};
+use crate::upstream::{self, Endpoint, Exchange, Group, Route, Security, Server, Tally};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
 use crate::wire::reply;
@@ -65,6 +65,8 @@ struct Inner {
     told: Mutex<HashMap<String, Vec<String>>>,
     /// Forwarding loops found.
     loops: Counter,
+    /// What is counted of all groups together.
+    tally: Arc<Tally>,
 }
 
 /// A group, what it was made from, and the zones that lead to it.
@@ -86,7 +88,8 @@ impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
         let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops: Counter::new() }))
+        let (loops, tally) = (Counter::new(), Arc::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -106,7 +109,10 @@ impl Upstreams {
                 None => {
                     let group = match old {
                         Some(old) => Arc::clone(&old.group),
-                        None => Arc::new(Group::new(options(&zone.forward), &self.servers_of(&zone.forward)?)),
+                        None => {
+                            let group = Group::new(options(&zone.forward), &self.servers_of(&zone.forward)?);
+                            Arc::new(group.counted_in(Arc::clone(&self.0.tally)))
+                        }
                     };
                     sources.push(Source { forward: zone.forward.clone(), group, routes: Vec::new() });
                     sources.len() - 1
@@ -144,6 +150,11 @@ impl Upstreams {
     /// Counts forwarding loops.
     pub(super) fn loops_detected(&self) -> &Counter {
         &self.0.loops
+    }
+
+    /// What is counted of all groups together.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.0.tally
     }
 
     /// The addresses that `forward.to` stands for now; what cannot be read or is not known yet is left out.

@@ -3,6 +3,7 @@
 use super::hedge::Budget;
 use super::race;
 use super::server::Server;
+use super::stats::Tally;
 use super::{Condition, Endpoint, Exchange, Exchanged, Options, Query};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Group {
     sockets: Arc<Semaphore>,
     turn: AtomicUsize,
     budget: Budget,
+    tally: Arc<Tally>,
 }
 
 impl Group {
@@ -28,10 +30,16 @@ impl Group {
     /// before the first query.
     pub fn new<E: Clone + Into<Endpoint>>(options: Options, servers: &[E]) -> Group {
         let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
-        let (turn, budget) = (AtomicUsize::new(0), Budget::default());
-        let group = Group { options, servers: ArcSwap::default(), sockets, turn, budget };
+        let (turn, budget, tally) = (AtomicUsize::new(0), Budget::default(), Arc::default());
+        let group = Group { options, servers: ArcSwap::default(), sockets, turn, budget, tally };
         group.set_servers(servers);
         group
+    }
+
+    /// The same, counting into `tally`.
+    pub fn counted_in(mut self, tally: Arc<Tally>) -> Group {
+        self.tally = tally;
+        self
     }
 
     /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
@@ -59,6 +67,11 @@ impl Group {
     /// How the group behaves.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Where it counts what is counted of all groups together.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How it is with the servers but for those `left_out`.

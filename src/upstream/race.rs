@@ -89,6 +89,9 @@ pub(super) async fn run(
     if race.marks.iter().all(|mark| mark.barred) {
         return Err(Error::Looping { server: first.address() });
     }
+    if race.all_are_down(now) {
+        group.tally().all_down.add(1);
+    }
     race.start(now, Why::Needed);
     race.probe(now);
     let mut timer = pin!(sleep_until(race.next_event()));
@@ -110,6 +113,12 @@ pub(super) async fn run(
 }
 
 impl<'a> Race<'a> {
+    /// Is nobody to be asked of whom anything good is known?
+    fn all_are_down(&self, now: Instant) -> bool {
+        let down = |(server, mark): (&Arc<Server>, &Mark)| mark.barred || !server.way(now).1.is_reachable();
+        self.servers.iter().zip(&self.marks).all(down)
+    }
+
     /// Begins a try, if a server is left for it.
     fn start(&mut self, now: Instant, why: Why) -> bool {
         if now >= self.deadline {
