@@ -4,19 +4,19 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod forward;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::{Secure, Target};
-use crate::config::file::{self, File, Protocol};
+use crate::config::address::Target;
+use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Zone};
+use crate::config::{Config, Endpoint, Firewall, Interface, Limits, Listen, Log, Network, Zone};
 use cache::Rules;
 
 /// The configuration of an empty file.
@@ -57,14 +57,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
 fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
-        forward: Forward {
-            to: vec![to],
-            protocol: Protocol::default(),
-            policy: file::Policy::default(),
-            timeout: limits::TIMEOUT.default,
-            max_connections: count(None, limits::MAX_CONNECTIONS),
-            ca: None,
-        },
+        forwards: vec![forward::plain(vec![to])],
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
@@ -180,10 +173,14 @@ impl Check<'_> {
                     taken.insert(name.clone(), at);
                 }
             }
-            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let forwards = self.forwards(zone, &names, &key);
+            if forwards.is_empty() && !self.is_suspect(&key) {
+                let message = "no forward: every name of this zone fails (SERVFAIL)";
+                self.warnings.push(self.origins.problem(&key, message));
+            }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
+            zones.push(Zone { names, forwards, ttls: rules.ttls, serve_stale, prefetch });
         }
         if taken.len() > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -193,41 +190,6 @@ impl Check<'_> {
             self.warnings.push(self.origins.problem("zones", message));
         }
         zones
-    }
-
-    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
-        let nothing = file::Forward::default();
-        let forward = given.unwrap_or(&nothing);
-        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
-        let at = format!("{key}.to");
-        if forward.to.is_some() && to.is_empty() {
-            self.problem(&at, "an empty list: nobody would be asked");
-        }
-        self.at_most(&mut to, limits::MAX_SERVERS, &at);
-        self.unique(&to, &at);
-        let at = format!("{key}.timeout");
-        Forward {
-            protocol: forward.protocol.unwrap_or_default(),
-            policy: forward.policy.unwrap_or_default(),
-            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
-            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
-            ca: self.ca(forward, &to, key),
-            to,
-        }
-    }
-
-    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(given.ca.as_ref()?);
-        // Servers that were left out because they are wrong may have been the ones it is for.
-        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
-        let key = format!("{key}.ca");
-        if !path.is_absolute() || path.file_name().is_none() {
-            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
-        }
-        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
-            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
-        }
-        Some(path)
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -289,22 +251,6 @@ impl Check<'_> {
             // Two listen addresses that are the same are reported as such.
             if let Some((other, first)) = clash.filter(|_| !key.starts_with("listen.")) {
                 self.problem(key, format!("{address} is taken by {first} ({other}); give one of them another port"));
-            }
-        }
-    }
-
-    /// No server asked may be ourselves.
-    fn loops(&mut self, config: &Config) {
-        for (z, zone) in config.zones.iter().enumerate() {
-            for (t, target) in zone.forward.to.iter().enumerate() {
-                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
-                    continue;
-                };
-                let ours = |ip: &IpAddr| is_same(*ip, server.ip());
-                if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
-                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
-                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
-                }
             }
         }
     }

@@ -181,9 +181,10 @@ pub(super) struct Zone {
     /// The domains; the root "." is every name that no other zone matches.
     #[schemars(required)]
     pub(super) r#match: Option<Vec<Text<Name>>>,
-    /// The servers to ask and how.
-    #[schemars(required)]
+    /// The servers to ask and how. Default: nobody is asked.
     pub(super) forward: Option<Forward>,
+    /// More of them, in order: a query goes to the first whose from and except fit its name.
+    pub(super) further: Option<Vec<Forward>>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
@@ -210,6 +211,31 @@ pub(super) struct Forward {
     /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
     /// or Mozilla's list where it has none.
     pub(super) ca: Option<String>,
+    /// A file with the certificate (PEM) by which nodens proves to tls:// servers who it is; needs key.
+    pub(super) certificate: Option<String>,
+    /// The file (PEM) of the private key of certificate.
+    pub(super) key: Option<String>,
+    /// Only names at and below this one go there. Default: all of the zone.
+    pub(super) from: Option<Text<Name>>,
+    /// Names at and below these do not, but the one of from itself does.
+    pub(super) except: Option<Vec<Text<Name>>>,
+    /// Replies upon which the next forward of the zone is asked, such as NXDOMAIN. Default: none.
+    pub(super) next: Option<Vec<ReplyCode>>,
+    /// Replies that count as failures of the server, so that another is asked, such as SERVFAIL; when all have been,
+    /// the last reply counts. Default: those that say nothing of the name, such as REFUSED.
+    pub(super) failover: Option<Vec<ReplyCode>>,
+    /// Whether queries fail at once while all servers are known to be down, instead of asking one. Default: false.
+    pub(super) fail_fast: Option<bool>,
+    /// Most queries of the zone under way; more are refused. Default: 0, for any number.
+    #[schemars(range(min = limits::MAX_CONCURRENT.min, max = limits::MAX_CONCURRENT.max))]
+    pub(super) max_concurrent: Option<u64>,
+    /// When a TCP connection is closed that nobody uses, from 100ms to 1d. Default: 8s.
+    pub(super) idle: Option<Text<Span>>,
+    /// How old a TCP connection may be, give or take a fifth, to take queries, from 1s to 30d; 0 for any age.
+    /// Default: 1m.
+    pub(super) max_age: Option<Text<Span>>,
+    /// The address that queries are sent from. Default: the kernel chooses.
+    pub(super) source_address: Option<Text<IpAddr>>,
 }
 
 /// Lifetimes in one zone.
@@ -334,6 +360,45 @@ pub enum Policy {
     RoundRobin,
     /// The first that works, in the order written.
     Sequential,
+}
+
+/// A kind of reply: an RCODE (RFC 6895, section 2.3), or NODATA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ReplyCode {
+    /// No error.
+    NoError = 0,
+    /// The server cannot read the query.
+    FormErr = 1,
+    /// The server failed.
+    ServFail = 2,
+    /// There is no such name.
+    NxDomain = 3,
+    /// The server cannot do that.
+    NotImp = 4,
+    /// The server will not do that.
+    Refused = 5,
+    /// A name exists that should not.
+    YxDomain = 6,
+    /// An RRset exists that should not.
+    YxRrset = 7,
+    /// An RRset does not exist that should.
+    NxRrset = 8,
+    /// The server is not authoritative, or the client not authorised.
+    NotAuth = 9,
+    /// A name is not within the zone.
+    NotZone = 10,
+    /// The server does not know this version of EDNS.
+    BadVers = 16,
+    /// No error, and no answer either.
+    NoData = 31,
+}
+
+impl ReplyCode {
+    /// Its number (IANA "DNS RCODEs"); `None` for NODATA.
+    pub fn number(self) -> Option<u16> {
+        (self != ReplyCode::NoData).then_some(self as u16)
+    }
 }
 
 /// How a log line looks.

@@ -318,7 +318,12 @@ impl<'a> Try<'a> {
                 self.server.failed(self.transport, (self.asked, self.started), Cause::Refused, refused);
                 Outcome::Unreachable
             }
-            Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
+            Error::NoServers
+            | Error::BadQuery { .. }
+            | Error::Looping { .. }
+            | Error::AllDown
+            | Error::Unserved
+            | Error::Crowded { .. } => Outcome::Unreachable,
             Error::Untrusted { .. } => {
                 self.server.failed(self.transport, (self.asked, self.started), Cause::Untrusted, true);
                 Outcome::Untrusted
