@@ -3,17 +3,21 @@
 //! The doc comments are the descriptions in the JSON schema, which in turn is what the text is checked against
 //! (`shape.rs`). Keys of features that are not built yet are not here but in `later.rs`.
 
-use std::net::{IpAddr, SocketAddr};
+mod forward;
+
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use crate::config::address::{Name, Target};
+use crate::config::address::{Name, Place};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
+pub(super) use forward::Forward;
+pub use forward::{Policy, Protocol, ReplyCode};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -23,6 +27,8 @@ pub(super) struct File {
     pub(super) listen: Listen,
     /// The node's network: what brings queries here, and where they go when nobody answers here.
     pub(super) network: Network,
+    /// How answers are written.
+    pub(super) answers: Answers,
     /// How much is cached, and for how long.
     pub(super) cache: Cache,
     /// Who is asked for which names; the longest match wins, a name that matches none is refused. Default: the
@@ -44,15 +50,40 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Listen {
-    /// Exact addresses, IPv4 and IPv6 together; never a wildcard. Default: 169.254.20.10. Takes a restart.
-    pub(super) addresses: Option<Vec<Text<IpAddr>>>,
-    /// The port on all of them. Default: 53. Takes a restart.
+    /// Exact addresses, IPv4 and IPv6 together: ADDRESS[:PORT]. Default: 169.254.20.10. Takes a restart.
+    pub(super) addresses: Option<Vec<Text<Place>>>,
+    /// Whether 0.0.0.0 and [::] may stand among the addresses. Default: false.
+    pub(super) any_address: Option<bool>,
+    /// The port on all of them that have none of their own. Default: 53. Takes a restart.
     #[schemars(range(min = limits::PORT.min, max = limits::PORT.max))]
     pub(super) port: Option<u64>,
     /// UDP workers: a number from 1 to 64, or auto. Default: auto. Takes a restart.
     pub(super) workers: Option<Text<Workers>>,
     /// Networks that may ask; others are refused. Default: all. Takes a restart.
     pub(super) allow_from: Option<Vec<Text<IpNet>>>,
+}
+
+/// How answers are written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Answers {
+    /// What they look like where the standards leave a choice. Default: nodens. Takes a restart.
+    pub(super) style: Option<AnswerStyle>,
+    /// The largest UDP answer in octets, if the client takes as much. Default: 1232. Takes a restart.
+    #[schemars(range(min = limits::UDP_ANSWER.min, max = limits::UDP_ANSWER.max))]
+    pub(super) udp_size: Option<u64>,
+}
+
+/// What answers look like where the standards leave a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerStyle {
+    /// As the standards advise a cache.
+    #[default]
+    Nodens,
+    /// As CoreDNS writes them: one TTL for all records, AA on answers from the cache, AD as the upstream says, EDNS size
+    /// and options of the client given back.
+    Coredns,
 }
 
 /// The node's network: what brings queries here, and where they go when nobody answers here. Nothing of it is touched
@@ -112,7 +143,7 @@ pub(super) struct Cache {
     pub(super) positive: TtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data. Default: 0s to 5s.
     pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m. Default: 5s.
+    /// How long a failure to get an answer is remembered, at most 5m. Default: 5s.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,
@@ -128,7 +159,7 @@ pub(super) struct Cache {
 pub(super) struct ServeStale {
     /// Whether they are given. Default: true.
     pub(super) enabled: Option<bool>,
-    /// For how long after the end of their lifetime, from 1s to 7d. Default: 1h.
+    /// For how long after the end of their lifetime, at most 7d. Default: 1h.
     pub(super) max_age: Option<Text<Span>>,
     /// The TTL that they show, at most 1h. Default: 30s.
     pub(super) answer_ttl: Option<Text<Span>>,
@@ -149,7 +180,7 @@ pub(super) struct Prefetch {
     /// How often an answer must be asked for in the last part of its life. Default: 2.
     #[schemars(range(min = limits::MIN_HITS.min, max = limits::MIN_HITS.max))]
     pub(super) min_hits: Option<u64>,
-    /// How long that part is, from 1% to 50% of its lifetime. Default: 10%.
+    /// How long that part is, from 1% to 90% of its lifetime. Default: 10%.
     pub(super) remaining: Option<Text<Percent>>,
 }
 
@@ -174,6 +205,25 @@ pub(super) struct TtlRange {
     pub(super) max_ttl: Option<Text<Span>>,
 }
 
+/// Between which bounds the lifetime of an answer is brought, and which are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ZoneTtlRange {
+    /// Lifetimes below it are raised to it; at most 1h.
+    pub(super) min_ttl: Option<Text<Span>>,
+    /// Lifetimes above it are cut to it; at most 7d for answers with data, 1d for those without.
+    pub(super) max_ttl: Option<Text<Span>>,
+    /// The names, with those below them, whose answers of this kind are not cached. Default: none.
+    pub(super) never: Option<Vec<Text<Name>>>,
+}
+
+impl ZoneTtlRange {
+    /// The bounds alone.
+    pub(super) fn range(&self) -> TtlRange {
+        TtlRange { min_ttl: self.min_ttl.clone(), max_ttl: self.max_ttl.clone() }
+    }
+}
+
 /// Who is asked for the names at and below some domains.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -181,6 +231,8 @@ pub(super) struct Zone {
     /// The domains; the root "." is every name that no other zone matches.
     #[schemars(required)]
     pub(super) r#match: Option<Vec<Text<Name>>>,
+    /// The listen addresses, as they are written there, for whose queries alone this zone is. Default: all.
+    pub(super) listen: Option<Vec<Text<Place>>>,
     /// The servers to ask and how. Default: nobody is asked.
     pub(super) forward: Option<Forward>,
     /// More of them, in order: a query goes to the first whose from and except fit its name.
@@ -188,65 +240,25 @@ pub(super) struct Zone {
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
+    /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
+    pub(super) nsid: Option<String>,
 }
 
-/// The servers to ask and how.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Forward {
-    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, kube-dns, which is the address in the
-    /// environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST, or tls://ADDRESS[:PORT]#NAME, whose certificate must be
-    /// for NAME.
-    #[schemars(required)]
-    pub(super) to: Option<Vec<Text<Target>>>,
-    /// How servers are spoken to. Default: tcp.
-    pub(super) protocol: Option<Protocol>,
-    /// Which server is asked first. Default: least-loaded.
-    pub(super) policy: Option<Policy>,
-    /// How long one attempt at one server may take, from 10ms to 4500ms. Default: 2s.
-    pub(super) timeout: Option<Text<Span>>,
-    /// Most TCP connections to each server. Default: 32.
-    #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
-    pub(super) max_connections: Option<u64>,
-    /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
-    /// or Mozilla's list where it has none.
-    pub(super) ca: Option<String>,
-    /// A file with the certificate (PEM) by which nodens proves to tls:// servers who it is; needs key.
-    pub(super) certificate: Option<String>,
-    /// The file (PEM) of the private key of certificate.
-    pub(super) key: Option<String>,
-    /// Only names at and below this one go there. Default: all of the zone.
-    pub(super) from: Option<Text<Name>>,
-    /// Names at and below these do not, but the one of from itself does.
-    pub(super) except: Option<Vec<Text<Name>>>,
-    /// Replies upon which the next forward of the zone is asked, such as NXDOMAIN. Default: none.
-    pub(super) next: Option<Vec<ReplyCode>>,
-    /// Replies that count as failures of the server, so that another is asked, such as SERVFAIL; when all have been,
-    /// the last reply counts. Default: those that say nothing of the name, such as REFUSED.
-    pub(super) failover: Option<Vec<ReplyCode>>,
-    /// Whether queries fail at once while all servers are known to be down, instead of asking one. Default: false.
-    pub(super) fail_fast: Option<bool>,
-    /// Most queries of the zone under way; more are refused. Default: 0, for any number.
-    #[schemars(range(min = limits::MAX_CONCURRENT.min, max = limits::MAX_CONCURRENT.max))]
-    pub(super) max_concurrent: Option<u64>,
-    /// When a TCP connection is closed that nobody uses, from 100ms to 1d. Default: 8s.
-    pub(super) idle: Option<Text<Span>>,
-    /// How old a TCP connection may be, give or take a fifth, to take queries, from 1s to 30d; 0 for any age.
-    /// Default: 1m.
-    pub(super) max_age: Option<Text<Span>>,
-    /// The address that queries are sent from. Default: the kernel chooses.
-    pub(super) source_address: Option<Text<IpAddr>>,
-}
-
-/// Lifetimes in one zone.
+/// What is cached of one zone, and for how long.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ZoneCache {
+    /// Whether answers are cached at all. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// The names, with those below them, whose answers alone are cached. Default: all.
+    pub(super) only: Option<Vec<Text<Name>>>,
+    /// Whether answers from the cache show the TTL that they came with. Default: false.
+    pub(super) keep_ttl: Option<bool>,
     /// Lifetimes of answers with data.
-    pub(super) positive: TtlRange,
+    pub(super) positive: ZoneTtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data.
-    pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m.
+    pub(super) negative: ZoneTtlRange,
+    /// How long a failure to get an answer is remembered, at most 5m.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,
@@ -332,73 +344,6 @@ pub enum Firewall {
     Iptables,
     /// Nobody: the data plane redirects by itself, or nothing tracks connections.
     None,
-}
-
-/// How servers are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP alone.
-    #[default]
-    Tcp,
-    /// UDP alone; a truncated answer is passed on as it is.
-    Udp,
-    /// UDP, then TCP when the answer is truncated.
-    Auto,
-}
-
-/// Which of several servers is asked first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The one with the fewest questions outstanding.
-    #[default]
-    LeastLoaded,
-    /// Any.
-    Random,
-    /// Each in turn.
-    RoundRobin,
-    /// The first that works, in the order written.
-    Sequential,
-}
-
-/// A kind of reply: an RCODE (RFC 6895, section 2.3), or NODATA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ReplyCode {
-    /// No error.
-    NoError = 0,
-    /// The server cannot read the query.
-    FormErr = 1,
-    /// The server failed.
-    ServFail = 2,
-    /// There is no such name.
-    NxDomain = 3,
-    /// The server cannot do that.
-    NotImp = 4,
-    /// The server will not do that.
-    Refused = 5,
-    /// A name exists that should not.
-    YxDomain = 6,
-    /// An RRset exists that should not.
-    YxRrset = 7,
-    /// An RRset does not exist that should.
-    NxRrset = 8,
-    /// The server is not authoritative, or the client not authorised.
-    NotAuth = 9,
-    /// A name is not within the zone.
-    NotZone = 10,
-    /// The server does not know this version of EDNS.
-    BadVers = 16,
-    /// No error, and no answer either.
-    NoData = 31,
-}
-
-impl ReplyCode {
-    /// Its number (IANA "DNS RCODEs"); `None` for NODATA.
-    pub fn number(self) -> Option<u16> {
-        (self != ReplyCode::NoData).then_some(self as u16)
-    }
 }
 
 /// How a log line looks.

@@ -101,7 +101,7 @@ async fn only_a_zone_that_must_choose_has_somebody_to_choose() {
         let names: Vec<Vec<String>> =
             routes.iter().map(|group| group.iter().map(|(name, _)| name.to_string()).collect()).collect();
         let direct = |name: &str| {
-            let way = Arc::as_ptr(&zones.find(&to_wire(name)).unwrap().upstream).cast::<()>();
+            let way = Arc::as_ptr(&zones.find(0, &to_wire(name)).unwrap().upstream).cast::<()>();
             routes.iter().flatten().any(|(_, route)| Arc::as_ptr(route).cast::<()>() == way)
         };
         (names, direct("."), direct("a.example"))
@@ -141,7 +141,7 @@ async fn queries_go_where_the_zone_says_and_too_many_are_refused_by_zone() {
            further: [{{ to: ['{two}'], protocol: udp, maxConcurrent: 1 }}] }}]"
     );
     let zones = upstreams.zones(&config::load_str("test", &text).unwrap().config).unwrap();
-    let zone = Arc::clone(zones.find(&[0]).unwrap());
+    let zone = Arc::clone(zones.find(0, &[0]).unwrap());
     let ask = async |name: &str| {
         let question = Question::new(&to_wire(name), rtype::A, CLASS_IN).unwrap();
         let message = reply::upstream_query(question.as_bytes(), true, false, false);

@@ -1,5 +1,6 @@
 //! Whom a zone's queries go to: `forward`, and the `further` ones beside it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::{Check, count, is_same};
@@ -142,7 +143,7 @@ impl Check<'_> {
     }
 
     /// The address that queries are sent from.
-    fn source(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<std::net::IpAddr> {
+    fn source(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<IpAddr> {
         let source = given.source_address.as_ref()?.0.to_canonical();
         let at = format!("{key}.sourceAddress");
         if source.is_unspecified() || source.is_multicast() {
@@ -153,7 +154,7 @@ impl Check<'_> {
             Target::Address(server) | Target::Secure(Secure { address: server, .. }) => Some(*server),
             _ => None,
         };
-        let apart = |server: &std::net::SocketAddr| server.is_ipv4() != source.is_ipv4();
+        let apart = |server: &SocketAddr| server.is_ipv4() != source.is_ipv4();
         if let Some(server) = to.iter().filter_map(address).find(apart) {
             let [ours, theirs] = if source.is_ipv4() { ["IPv4", "IPv6"] } else { ["IPv6", "IPv4"] };
             self.problem(&at, format!("{source} is {ours} and {server} is {theirs}: nothing can be sent there"));
@@ -173,8 +174,8 @@ impl Check<'_> {
                     let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
                         continue;
                     };
-                    let ours = |ip: &std::net::IpAddr| is_same(*ip, server.ip());
-                    if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
+                    let ours = |a: &SocketAddr| a.port() == server.port() && is_same(a.ip(), server.ip());
+                    if config.listen.addresses.iter().any(ours) {
                         let message =
                             format!("{server} is where nodens itself listens: queries would go round in circles");
                         self.problem(&format!("{key}.to[{t}]"), message);
