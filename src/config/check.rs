@@ -74,6 +74,11 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         prefetch: rules.prefetch(),
         keep: Keep::default(),
         nsid: None,
+        hosts: None,
+        respond: Vec::new(),
+        whoami: false,
+        refuse_any: false,
+        minimal_responses: false,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -200,7 +205,23 @@ impl Check<'_> {
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
             let keep = keep(&zone.cache);
             let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
-            zones.push(Zone { names, listen: places, forward, ttls, serve_stale, prefetch, keep, nsid });
+            let hosts = zone.hosts.as_ref().map(|hosts| self.hosts(hosts, &names, &format!("{key}.hosts")));
+            let respond = zone.respond.as_deref().unwrap_or_default();
+            zones.push(Zone {
+                respond: self.respond(respond, &names, &format!("{key}.respond")),
+                whoami: zone.whoami.unwrap_or_default(),
+                refuse_any: zone.refuse_any.unwrap_or_default(),
+                minimal_responses: zone.minimal_responses.unwrap_or_default(),
+                names,
+                listen: places,
+                forward,
+                ttls,
+                serve_stale,
+                prefetch,
+                keep,
+                nsid,
+                hosts,
+            });
         }
         if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));

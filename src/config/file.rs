@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{hosts, respond};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
@@ -237,6 +238,16 @@ pub(super) struct Zone {
     pub(super) cache: ZoneCache,
     /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
     pub(super) nsid: Option<String>,
+    /// Names with fixed addresses. Default: none.
+    pub(super) hosts: Option<hosts::Written>,
+    /// What is answered by templates; the first rule that fits decides. Default: nothing.
+    pub(super) respond: Option<Vec<respond::Rule>>,
+    /// Whether every question is answered with who asks it. Default: false.
+    pub(super) whoami: Option<bool>,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482). Default: false.
+    pub(super) refuse_any: Option<bool>,
+    /// Whether answers with data go without authority and additional section. Default: false.
+    pub(super) minimal_responses: Option<bool>,
 }
 
 /// The servers to ask and how.

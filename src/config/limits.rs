@@ -118,6 +118,12 @@ pub const MAX_NSID: usize = 128;
 pub const MAX_PATTERN: usize = 10_000;
 /// Entries of one list of rules, names or patterns.
 pub const MAX_RULES: usize = 1_000;
+/// `hosts.ttl`; CoreDNS's range.
+pub const HOSTS_TTL: Limit<Duration> = seconds(HOUR, 1, 65_535);
+/// `hosts.reload`; 0 for never.
+pub const HOSTS_RELOAD: Limit<Duration> = seconds(5, 0, DAY);
+/// Entries of one `hosts.files`.
+pub const MAX_HOSTS_FILES: usize = 16;
 
 // Load.
 
@@ -173,6 +179,7 @@ mod tests {
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
         assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

@@ -34,6 +34,8 @@ pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::hosts::Hosts;
+pub use rules::respond::{Records, Respond};
 pub use text::Workers;
 pub use views::View;
 
@@ -160,6 +162,16 @@ pub struct Zone {
     pub keep: Keep,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
+    /// Names with fixed addresses.
+    pub hosts: Option<Hosts>,
+    /// What is answered by templates, in order.
+    pub respond: Vec<Respond>,
+    /// Whether every question is answered with who asks it.
+    pub whoami: bool,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482).
+    pub refuse_any: bool,
+    /// Whether answers with data go without the other sections.
+    pub minimal_responses: bool,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].
