@@ -34,7 +34,7 @@ use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
 pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
-pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
+pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_corefile, load_str, read};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use rules::acl::{AclAction, AclRule};

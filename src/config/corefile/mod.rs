@@ -6,6 +6,7 @@
 
 mod address;
 mod lower;
+mod read;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,9 @@ use std::sync::Arc;
 use crate::config::problem::{Problem, Problems};
 use crate::config::tree::Place;
 
-pub(super) use address::{Key, Scheme, key};
+pub(super) use address::{Scheme, key};
+pub(super) use lower::Lowered;
+pub(super) use read::{is_corefile, read};
 
 /// A word of the text and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

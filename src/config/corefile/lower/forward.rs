@@ -9,16 +9,11 @@ use crate::config::address::Target;
 use crate::config::corefile::lower::node::{Map, text, texts};
 use crate::config::corefile::lower::words::{Reading, whole};
 use crate::config::corefile::{Directive, Word};
-use crate::config::limits::{self, Limit};
+use crate::config::limits;
 use crate::config::problem::{hint, quoted};
 use crate::config::text::{Form, Span};
 use crate::config::tree::{Node, Place, Value};
 
-const IDLE: Limit<Duration> =
-    Limit { default: Duration::from_secs(8), min: Duration::from_millis(100), max: Duration::from_secs(86_400) };
-const MAX_AGE: Limit<Duration> =
-    Limit { default: Duration::from_secs(60), min: Duration::from_secs(1), max: Duration::from_secs(30 * 86_400) };
-const MAX_CONCURRENT: Limit<u64> = Limit { default: 0, min: 0, max: 1_000_000 };
 /// Most servers of one line.
 const MAX_SERVERS: usize = 15;
 /// The properties.
@@ -182,8 +177,8 @@ fn property_of<'w>(reading: &mut Reading<'_>, name: &'w Word, rest: &'w [Word], 
                 _ => "timeout",
             };
             let limit = match text_of {
-                "expire" => IDLE,
-                "max_age" => MAX_AGE,
+                "expire" => limits::IDLE,
+                "max_age" => limits::MAX_AGE,
                 _ => limits::TIMEOUT,
             };
             let zero = text_of == "max_age" && duration.is_zero();
@@ -194,7 +189,7 @@ fn property_of<'w>(reading: &mut Reading<'_>, name: &'w Word, rest: &'w [Word], 
             let number =
                 reading.one(name, rest, &usage("NUMBER")).map(|word| (word, reading.number_within(word, 0, i64::MAX)));
             if let Some((word, Some(number))) = number {
-                let most = i64::try_from(MAX_CONCURRENT.max).unwrap_or(i64::MAX);
+                let most = i64::try_from(limits::MAX_CONCURRENT.max).unwrap_or(i64::MAX);
                 put(options, "maxConcurrent", text(word.from, number.min(most)));
             }
         }
