@@ -128,6 +128,7 @@ impl House {
             flags: Flags::default(),
             recursion_desired: true,
             client: (Ipv4Addr::from_bits(0x0a00_0000 + client), 5353).into(),
+            place: (Ipv4Addr::LOCALHOST, 53).into(),
             arrived: self.now(),
             cells: self.metrics.cells(proto, Family::V4, 0, true),
             waiter: Box::new(Client(Arc::clone(answers))),
