@@ -44,6 +44,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         },
         limits: check.limits(&file.limits),
         metrics,
+        coredns_names: file.metrics.coredns_names.unwrap_or(false),
         health: Some(health),
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
@@ -63,8 +64,14 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        log: None,
+        errors: None,
         keep: Keep::default(),
         nsid: None,
+        rewrite: Vec::new(),
+        dns64: None,
+        acl: Vec::new(),
+        load_balance: None,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -72,7 +79,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     ]
 }
 
-struct Check<'a> {
+/// What the rules need: where keys stand, and where problems go.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     /// Keys that the schema check found fault with.
     suspect: Vec<String>,
@@ -188,13 +196,28 @@ impl Check<'_> {
             let forwards = self.forwards(zone, &names, &key);
             if forwards.is_empty() && !self.is_suspect(&key) {
                 let message = "no forward: every name of this zone fails (SERVFAIL)";
-                self.warnings.push(self.origins.problem(&key, message));
+                self.warning(&key, message);
             }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
             let keep = keep(&zone.cache);
             let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
-            zones.push(Zone { names, listen: places, forwards, ttls, serve_stale, prefetch, keep, nsid });
+            zones.push(Zone {
+                names,
+                listen: places,
+                forwards,
+                ttls,
+                serve_stale,
+                prefetch,
+                keep,
+                nsid,
+                rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
+                dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
+                acl: self.acl(&zone.acl, &format!("{key}.acl")),
+                load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
+                log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
+                errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
+            });
         }
         if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -300,7 +323,13 @@ impl Check<'_> {
     }
 
     /// A length of time within `limit`; `otherwise` if none is written.
-    fn span(&mut self, given: &Option<Text<Span>>, limit: Limit<Duration>, otherwise: Duration, key: &str) -> Duration {
+    pub(super) fn span(
+        &mut self,
+        given: &Option<Text<Span>>,
+        limit: Limit<Duration>,
+        otherwise: Duration,
+        key: &str,
+    ) -> Duration {
         let Some(Text(Span(span))) = given else { return otherwise };
         match self.within(*span, limit, |d| Span(*d).to_string(), key) {
             true => *span,
@@ -309,7 +338,13 @@ impl Check<'_> {
     }
 
     /// Whether `value` is within `limit`; reports it if not.
-    fn within<T: PartialOrd>(&mut self, value: T, limit: Limit<T>, show: fn(&T) -> String, key: &str) -> bool {
+    pub(super) fn within<T: PartialOrd>(
+        &mut self,
+        value: T,
+        limit: Limit<T>,
+        show: fn(&T) -> String,
+        key: &str,
+    ) -> bool {
         let fits = limit.allows(&value);
         if !fits {
             let range = format!("must be between {} and {}", show(&limit.min), show(&limit.max));
@@ -319,14 +354,15 @@ impl Check<'_> {
     }
 
     /// Reports a list that is too long, and cuts it so that comparing its entries stays cheap.
-    fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
+    pub(super) fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
         if list.len() > most {
             self.problem(key, format!("{} entries; at most {most} are possible", list.len()));
             list.truncate(most);
         }
     }
 
-    fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
+    /// Reports entries that stand in `list` before.
+    pub(super) fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
         for (i, item) in list.iter().enumerate() {
             if list.iter().take(i).any(|other| other == item) {
                 self.problem(&format!("{key}[{i}]"), format!("{item} is listed twice"));
@@ -334,7 +370,8 @@ impl Check<'_> {
         }
     }
 
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
+    /// Reports what is wrong with `key`.
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         // Indexes shift where a bad entry was left out: the whole list is suspect then.
         let list = if key.ends_with(']') { key.rfind('[').map_or(key, |end| &key[..end]) } else { key };
         if !self.is_suspect(list) {
@@ -342,8 +379,13 @@ impl Check<'_> {
         }
     }
 
+    /// Reports what is odd about `key`.
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(self.origins.problem(key, message));
+    }
+
     /// Whether the schema check found fault with `key` or anything below it.
-    fn is_suspect(&self, key: &str) -> bool {
+    pub(super) fn is_suspect(&self, key: &str) -> bool {
         self.suspect.iter().any(|s| is_within(s, key))
     }
 }

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use crate::config::address::{Name, Place};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{ErrorsRule, LogRule};
+use crate::config::rules::{acl, dns64, load_balance, rewrite};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 pub(super) use forward::Forward;
 pub use forward::{Policy, Protocol, ReplyCode};
@@ -42,7 +44,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     /// Health checks: /health (alive) and /ready (really answers).
     pub(super) health: Health,
-    /// What is logged to standard error.
+    /// What is logged.
     pub(super) log: Log,
 }
 
@@ -242,6 +244,20 @@ pub(super) struct Zone {
     pub(super) cache: ZoneCache,
     /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
     pub(super) nsid: Option<String>,
+    /// Rules that alter questions before they are looked up, and what comes back, in order.
+    #[serde(default)]
+    pub(super) rewrite: Vec<rewrite::Rule>,
+    /// IPv6 addresses for what has IPv4 ones alone (RFC 6147). Default: none.
+    pub(super) dns64: Option<dns64::Written>,
+    /// Who may ask what; the first rule that fits decides. Default: everybody everything.
+    #[serde(default)]
+    pub(super) acl: Vec<acl::Rule>,
+    /// In which order the addresses of an answer are given. Default: as they come.
+    pub(super) load_balance: Option<load_balance::Written>,
+    /// A line of the log for each query. Default: none.
+    pub(super) log: Option<LogRule>,
+    /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
+    pub(super) errors: Option<ErrorsRule>,
 }
 
 /// What is cached of one zone, and for how long.
@@ -298,6 +314,8 @@ pub(super) struct Limits {
 pub(super) struct Metrics {
     /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+    /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
+    pub(super) coredns_names: Option<bool>,
 }
 
 /// Health checks.
@@ -308,7 +326,7 @@ pub(super) struct Health {
     pub(super) listen: Option<Text<SocketAddr>>,
 }
 
-/// What is logged to standard error.
+/// What is logged: to standard error, unless the format says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Log {
@@ -357,6 +375,8 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+    /// As CoreDNS writes them, to standard output: the level in brackets, then the text.
+    Coredns,
 }
 
 /// The least important that is logged.

@@ -118,6 +118,20 @@ pub const UDP_ANSWER: Limit<u64> = limit(1232, 512, 4096);
 /// Longest `zones[].nsid`, in octets: what an OPT has room for beside it.
 pub const MAX_NSID: usize = 128;
 
+// Rules of zones.
+
+/// Longest regular expression, in octets: CoreDNS's bound.
+pub const MAX_PATTERN: usize = 10_000;
+/// Entries of one list of rules, names or patterns.
+pub const MAX_RULES: usize = 1_000;
+/// `loadBalance.reload`; 0 for never.
+pub const WEIGHTS_RELOAD: Limit<Duration> = seconds(30, 0, DAY);
+/// Longest `log.format` of a zone, in octets.
+pub const MAX_LOG_FORMAT: usize = 1024;
+/// `errors.consolidate[].every`.
+pub const CONSOLIDATE: Limit<Duration> =
+    limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
+
 // Load.
 
 /// `limits.inFlight`: questions waiting for an upstream.
@@ -176,6 +190,7 @@ mod tests {
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
         assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([WEIGHTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

@@ -14,7 +14,9 @@ mod network;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
+mod rules;
 mod shape;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -32,6 +34,11 @@ pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
+pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use text::Workers;
 pub use views::View;
 
@@ -52,6 +59,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// Whether metrics have CoreDNS's names, too.
+    pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
     /// What is logged.
@@ -158,6 +167,18 @@ pub struct Zone {
     pub keep: Keep,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
+    /// Whether queries are logged, and how.
+    pub log: Option<QueryLog>,
+    /// Whether failures are logged as CoreDNS does, and how.
+    pub errors: Option<Errors>,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].

@@ -184,10 +184,6 @@ impl Check<'_> {
             }
         }
     }
-
-    fn warning(&mut self, key: &str, message: impl Into<String>) {
-        self.warnings.push(self.origins.problem(key, message));
-    }
 }
 
 /// Is `name` `zone` itself or below it? Both as the configuration holds them.
