@@ -4,6 +4,14 @@
 //! Each is a function of messages in wire form and of its rules: no socket, no clock, no cache. Who calls them, and when,
 //! is for the flight to say. What they mean is what CoreDNS's plugins of the same purpose mean.
 
+pub mod any;
+pub mod hosts;
+pub mod minimal;
+pub mod template;
+#[cfg(test)]
+mod tests;
+pub mod whoami;
+
 use crate::observe::queries::Proto;
 use crate::wire::question::Question;
 use std::net::SocketAddr;
