@@ -215,6 +215,7 @@ fn start_log(config: &Config) -> Result<log::Log, Error> {
         config::LogFormat::Auto => log::Format::Auto,
         config::LogFormat::Text => log::Format::Text,
         config::LogFormat::Json => log::Format::Json,
+        config::LogFormat::Coredns => log::Format::Coredns,
     };
     Ok(log::init(format, reload::level(config.log.level))?)
 }

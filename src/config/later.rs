@@ -17,10 +17,9 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 6] = [
+const KEYS: [Later; 5] = [
     later("listen.tls", ""),
     later("kubernetes.searchShield", "false"),
-    later("metrics.corednsNames", "false"),
     later("admin", ""),
     later("log.queries", "sample: 0"),
     later("log.slow", ""),

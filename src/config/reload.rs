@@ -88,6 +88,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
         ("cache.persist", old.cache.persist != new.cache.persist),
         ("metrics.listen", old.metrics != new.metrics),
+        ("metrics.corednsNames", old.coredns_names != new.coredns_names),
         ("health.listen", old.health != new.health),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -200,7 +201,7 @@ mod tests {
             load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
         assert!(restart_needed(&old, &live).is_empty());
         let new = load_ok(
-            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: []}
+            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], corednsNames: true}
 network: {interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}}",
         );
         let all = [
@@ -214,6 +215,7 @@ network: {interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}
             "cache.maxBytes",
             "cache.persist",
             "metrics.listen",
+            "metrics.corednsNames",
             "health.listen",
         ];
         assert_eq!(restart_needed(&old, &new), all);

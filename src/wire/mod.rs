@@ -4,6 +4,7 @@
 
 pub mod edns;
 pub mod header;
+pub mod message;
 pub mod mnemonic;
 pub mod names;
 pub mod presentation;

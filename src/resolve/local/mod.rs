@@ -4,9 +4,13 @@
 //! Each is a function of messages in wire form and of its rules: no socket, no clock, no cache. Who calls them, and when,
 //! is for the flight to say. What they mean is what CoreDNS's plugins of the same purpose mean.
 
+pub mod acl;
 pub mod any;
+pub mod balance;
+pub mod dns64;
 pub mod hosts;
 pub mod minimal;
+pub mod rewrite;
 pub mod template;
 #[cfg(test)]
 mod tests;

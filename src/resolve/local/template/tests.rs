@@ -98,10 +98,8 @@ fn addresses_are_made_of_names_and_names_of_addresses() {
 #[test]
 fn of_several_expressions_the_first_that_matches_counts() {
     let rule = rule(&[A], &["."], &["^(?P<a>[0-9]+)-.*$", "^x(.*)$"]);
-    let templates = templates(&[answering(
-        rule,
-        &["{{ .Name }} TXT \"{{ .Group.a }}|{{ index .Match 1 }}|{{ .Group | len }}\""],
-    )]);
+    let templates =
+        templates(&[answering(rule, &["{{ .Name }} TXT \"{{ .Group.a }}|{{ index .Match 1 }}|{{ .Group | len }}\""])]);
     assert_eq!(said(&templates, "5-y", A), "0 aa, 5-y. 3600 IN TXT 5|5|3");
     assert_eq!(said(&templates, "xy", A), "0 aa, xy. 3600 IN TXT <no value>|y.|2");
 }
