@@ -8,8 +8,10 @@ pub mod acl;
 pub mod any;
 pub mod balance;
 pub mod dns64;
+pub mod hosts;
 pub mod minimal;
 pub mod rewrite;
+pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod whoami;
