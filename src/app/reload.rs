@@ -80,6 +80,7 @@ fn reload(parts: &Parts, name: &str, bytes: &[u8], overrides: &Overrides) {
 fn apply(parts: &Parts, config: &Config) -> Result<(), super::upstreams::Error> {
     let zones = parts.upstreams.zones(config)?;
     parts.front.resolver.reconfigure(zones, limits(config));
+    parts.front.assign_views();
     parts.front.acl.store(Arc::new(acl(config)));
     parts.house.set_limits(connection_limits(config));
     if let Some(log) = &parts.log

@@ -4,20 +4,20 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod forward;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::{Secure, Target};
-use crate::config::file::{self, File, Protocol};
+use crate::config::address::Target;
+use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Zone};
-use cache::Rules;
+use crate::config::{Answers, Config, Endpoint, Firewall, Interface, Keep, Limits, Listen, Log, Network, Zone};
+use cache::{Rules, keep};
 
 /// The configuration of an empty file.
 pub(super) fn defaults() -> Config {
@@ -36,13 +36,15 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let network = check.network(&file.network, &listen, &cluster_domain);
     let config = Config {
         network,
+        answers: check.answers(&file.answers),
         cache: check.cache(&file.cache),
         zones: match &file.zones {
-            Some(zones) => check.zones(zones, rules),
+            Some(zones) => check.zones(zones, rules, &listen),
             None => default_zones(&cluster_domain, rules),
         },
         limits: check.limits(&file.limits),
         metrics,
+        coredns_names: file.metrics.coredns_names.unwrap_or(false),
         health: Some(health),
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
@@ -57,17 +59,24 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
 fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
-        forward: Forward {
-            to: vec![to],
-            protocol: Protocol::default(),
-            policy: file::Policy::default(),
-            timeout: limits::TIMEOUT.default,
-            max_connections: count(None, limits::MAX_CONNECTIONS),
-            ca: None,
-        },
+        listen: Vec::new(),
+        forwards: vec![forward::plain(vec![to])],
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        log: None,
+        errors: None,
+        keep: Keep::default(),
+        nsid: None,
+        rewrite: Vec::new(),
+        dns64: None,
+        acl: Vec::new(),
+        load_balance: None,
+        hosts: None,
+        respond: Vec::new(),
+        whoami: false,
+        refuse_any: false,
+        minimal_responses: false,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -75,7 +84,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     ]
 }
 
-struct Check<'a> {
+/// What the rules need: where keys stand, and where problems go.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     /// Keys that the schema check found fault with.
     suspect: Vec<String>,
@@ -85,9 +95,10 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn listen(&mut self, given: &file::Listen) -> Listen {
-        let mut addresses: Vec<IpAddr> = match &given.addresses {
-            None => vec![limits::LISTEN_ADDRESS.into()],
-            Some(list) => list.iter().map(|text| text.0).collect(),
+        let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
+        let mut addresses: Vec<SocketAddr> = match &given.addresses {
+            None => vec![SocketAddr::new(limits::LISTEN_ADDRESS.into(), port)],
+            Some(list) => list.iter().map(|text| text.0.at(port)).collect(),
         };
         const KEY: &str = "listen.addresses";
         self.at_most(&mut addresses, limits::MAX_LISTEN, KEY);
@@ -95,10 +106,11 @@ impl Check<'_> {
         if addresses.is_empty() {
             self.problem(KEY, "an empty list: nobody could ask");
         }
-        for (i, address) in addresses.iter().enumerate() {
+        for (i, address) in addresses.iter().map(SocketAddr::ip).enumerate() {
             let why = match address {
+                a if a.is_unspecified() && given.any_address == Some(true) => continue,
                 a if a.is_unspecified() => {
-                    "is a wildcard: anybody who reaches the node could ask; write exact addresses"
+                    "is a wildcard: anybody who reaches the node could ask; write exact addresses, or listen.anyAddress: true"
                 }
                 a if a.is_multicast() => "is a multicast address; queries come to a unicast one",
                 IpAddr::V4(a) if a.is_broadcast() => "is the broadcast address; queries come to a unicast one",
@@ -122,7 +134,6 @@ impl Check<'_> {
         if everyone(true) && everyone(false) {
             allow_from.clear();
         }
-        let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
         Listen { addresses, port, workers, allow_from }
     }
 
@@ -140,7 +151,7 @@ impl Check<'_> {
             |text| text.0.clone(),
         );
         let ours = |ip: &IpAddr| matches!(&endpoint, Endpoint::Address(server) if is_same(*ip, server.ip()));
-        if listen.addresses.iter().any(ours) {
+        if listen.addresses.iter().map(SocketAddr::ip).any(|ip| ours(&ip)) {
             let message = format!("{endpoint} is where nodens itself listens: nobody would answer when it does not");
             self.problem("network.failOpen.endpoints", message);
         }
@@ -157,13 +168,14 @@ impl Check<'_> {
         }
     }
 
-    fn zones(&mut self, given: &[file::Zone], global: Rules) -> Vec<Zone> {
+    fn zones(&mut self, given: &[file::Zone], global: Rules, listen: &Listen) -> Vec<Zone> {
         if given.is_empty() {
             self.problem("zones", "no zones: every name would be refused; leave the key out for the default ones");
         }
         let mut given: Vec<&file::Zone> = given.iter().collect();
         self.at_most(&mut given, limits::MAX_ZONES, "zones");
-        let mut taken: HashMap<String, String> = HashMap::new();
+        let mut taken: HashMap<String, Vec<(Vec<SocketAddr>, String)>> = HashMap::new();
+        let mut count = 0;
         let mut zones = Vec::new();
         for (i, zone) in given.iter().enumerate() {
             let key = format!("zones[{i}]");
@@ -171,21 +183,56 @@ impl Check<'_> {
             if zone.r#match.is_some() && names.is_empty() {
                 self.problem(&format!("{key}.match"), "an empty list: the zone would match nothing");
             }
+            let places = self.places(zone, listen, &key);
             for (n, name) in names.iter().enumerate() {
                 let at = format!("{key}.match[{n}]");
-                if let Some(first) = taken.get(name) {
+                count += 1;
+                let others = taken.entry(name.clone()).or_default();
+                let meets = |other: &[SocketAddr]| {
+                    other.is_empty() || places.is_empty() || other.iter().any(|place| places.contains(place))
+                };
+                if let Some((_, first)) = others.iter().find(|(other, _)| meets(other)) {
                     let line = self.origins.line(first).map(|l| format!(", line {l}")).unwrap_or_default();
                     self.problem(&at, format!("\"{name}\" is matched already ({first}{line})"));
                 } else {
-                    taken.insert(name.clone(), at);
+                    others.push((places.clone(), at));
                 }
             }
-            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let forwards = self.forwards(zone, &names, &key);
+            let answers = zone.hosts.is_some() || zone.respond.is_some() || zone.whoami == Some(true);
+            if forwards.is_empty() && !answers && !self.is_suspect(&key) {
+                let message = "no forward: every name of this zone fails (SERVFAIL)";
+                self.warnings.push(self.origins.problem(&key, message));
+            }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
+            let keep = keep(&zone.cache);
+            let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
+            let hosts = zone.hosts.as_ref().map(|hosts| self.hosts(hosts, &names, &format!("{key}.hosts")));
+            let respond = zone.respond.as_deref().unwrap_or_default();
+            zones.push(Zone {
+                respond: self.respond(respond, &names, &format!("{key}.respond")),
+                names,
+                listen: places,
+                forwards,
+                whoami: zone.whoami.unwrap_or_default(),
+                refuse_any: zone.refuse_any.unwrap_or_default(),
+                minimal_responses: zone.minimal_responses.unwrap_or_default(),
+                ttls,
+                serve_stale,
+                prefetch,
+                keep,
+                nsid,
+                rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
+                dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
+                acl: self.acl(&zone.acl, &format!("{key}.acl")),
+                load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
+                log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
+                errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
+                hosts,
+            });
         }
-        if taken.len() > limits::MAX_NAMES {
+        if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
         }
         if !given.is_empty() && !taken.contains_key(".") && !self.is_suspect("zones") {
@@ -195,39 +242,34 @@ impl Check<'_> {
         zones
     }
 
-    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
-        let nothing = file::Forward::default();
-        let forward = given.unwrap_or(&nothing);
-        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
-        let at = format!("{key}.to");
-        if forward.to.is_some() && to.is_empty() {
-            self.problem(&at, "an empty list: nobody would be asked");
+    /// Where the queries come in that `zone` is for.
+    fn places(&mut self, zone: &file::Zone, listen: &Listen, key: &str) -> Vec<SocketAddr> {
+        let key = format!("{key}.listen");
+        let mut places: Vec<SocketAddr> = zone.listen.iter().flatten().map(|text| text.0.at(listen.port)).collect();
+        self.at_most(&mut places, limits::MAX_LISTEN, &key);
+        if zone.listen.is_some() && places.is_empty() {
+            self.problem(&key, "an empty list: no query would come to the zone");
         }
-        self.at_most(&mut to, limits::MAX_SERVERS, &at);
-        self.unique(&to, &at);
-        let at = format!("{key}.timeout");
-        Forward {
-            protocol: forward.protocol.unwrap_or_default(),
-            policy: forward.policy.unwrap_or_default(),
-            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
-            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
-            ca: self.ca(forward, &to, key),
-            to,
+        for (i, place) in places.iter().enumerate() {
+            if !listen.addresses.contains(place) && !self.is_suspect("listen.addresses") {
+                self.problem(&format!("{key}[{i}]"), format!("{place} is not among listen.addresses"));
+            }
         }
+        places
     }
 
-    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(given.ca.as_ref()?);
-        // Servers that were left out because they are wrong may have been the ones it is for.
-        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
-        let key = format!("{key}.ca");
-        if !path.is_absolute() || path.file_name().is_none() {
-            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
+    fn nsid(&mut self, zone: &file::Zone, key: &str) -> Option<String> {
+        let name = zone.nsid.clone()?;
+        if name.is_empty() || name.len() > limits::MAX_NSID {
+            self.problem(&format!("{key}.nsid"), format!("must have between 1 and {} octets", limits::MAX_NSID));
         }
-        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
-            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
-        }
-        Some(path)
+        Some(name)
+    }
+
+    fn answers(&mut self, given: &file::Answers) -> Answers {
+        let size = given.udp_size.and_then(|size| u16::try_from(size).ok());
+        let udp_size = size.unwrap_or(limits::UDP_ANSWER.default as u16);
+        Answers { style: given.style.unwrap_or_default(), udp_size }
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -273,14 +315,14 @@ impl Check<'_> {
     }
 
     fn health(&mut self, given: &file::Health, listen: &Listen) -> SocketAddr {
-        let first = listen.addresses.first().copied().unwrap_or(limits::LISTEN_ADDRESS.into());
+        let first = listen.addresses.first().map_or(limits::LISTEN_ADDRESS.into(), SocketAddr::ip);
         given.listen.as_ref().map_or(SocketAddr::new(first, limits::HEALTH_PORT), |text| text.0)
     }
 
     /// No two TCP listeners may want the same port of the same address.
     fn ports(&mut self, config: &Config) {
         let listen = config.listen.addresses.iter().enumerate();
-        let listen = listen.map(|(i, ip)| (SocketAddr::new(*ip, config.listen.port), format!("listen.addresses[{i}]")));
+        let listen = listen.map(|(i, address)| (*address, format!("listen.addresses[{i}]")));
         let metrics = config.metrics.iter().enumerate().map(|(i, a)| (*a, format!("metrics.listen[{i}]")));
         let health = config.health.map(|a| (a, "health.listen".to_owned()));
         let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).collect();
@@ -293,24 +335,14 @@ impl Check<'_> {
         }
     }
 
-    /// No server asked may be ourselves.
-    fn loops(&mut self, config: &Config) {
-        for (z, zone) in config.zones.iter().enumerate() {
-            for (t, target) in zone.forward.to.iter().enumerate() {
-                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
-                    continue;
-                };
-                let ours = |ip: &IpAddr| is_same(*ip, server.ip());
-                if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
-                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
-                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
-                }
-            }
-        }
-    }
-
     /// A length of time within `limit`; `otherwise` if none is written.
-    fn span(&mut self, given: &Option<Text<Span>>, limit: Limit<Duration>, otherwise: Duration, key: &str) -> Duration {
+    pub(super) fn span(
+        &mut self,
+        given: &Option<Text<Span>>,
+        limit: Limit<Duration>,
+        otherwise: Duration,
+        key: &str,
+    ) -> Duration {
         let Some(Text(Span(span))) = given else { return otherwise };
         match self.within(*span, limit, |d| Span(*d).to_string(), key) {
             true => *span,
@@ -319,7 +351,13 @@ impl Check<'_> {
     }
 
     /// Whether `value` is within `limit`; reports it if not.
-    fn within<T: PartialOrd>(&mut self, value: T, limit: Limit<T>, show: fn(&T) -> String, key: &str) -> bool {
+    pub(super) fn within<T: PartialOrd>(
+        &mut self,
+        value: T,
+        limit: Limit<T>,
+        show: fn(&T) -> String,
+        key: &str,
+    ) -> bool {
         let fits = limit.allows(&value);
         if !fits {
             let range = format!("must be between {} and {}", show(&limit.min), show(&limit.max));
@@ -329,14 +367,15 @@ impl Check<'_> {
     }
 
     /// Reports a list that is too long, and cuts it so that comparing its entries stays cheap.
-    fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
+    pub(super) fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
         if list.len() > most {
             self.problem(key, format!("{} entries; at most {most} are possible", list.len()));
             list.truncate(most);
         }
     }
 
-    fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
+    /// Reports entries that stand in `list` before.
+    pub(super) fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
         for (i, item) in list.iter().enumerate() {
             if list.iter().take(i).any(|other| other == item) {
                 self.problem(&format!("{key}[{i}]"), format!("{item} is listed twice"));
@@ -344,7 +383,8 @@ impl Check<'_> {
         }
     }
 
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
+    /// Reports what is wrong with `key`.
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         // Indexes shift where a bad entry was left out: the whole list is suspect then.
         let list = if key.ends_with(']') { key.rfind('[').map_or(key, |end| &key[..end]) } else { key };
         if !self.is_suspect(list) {
@@ -352,8 +392,13 @@ impl Check<'_> {
         }
     }
 
+    /// Reports what is odd about `key`.
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(self.origins.problem(key, message));
+    }
+
     /// Whether the schema check found fault with `key` or anything below it.
-    fn is_suspect(&self, key: &str) -> bool {
+    pub(super) fn is_suspect(&self, key: &str) -> bool {
         self.suspect.iter().any(|s| is_within(s, key))
     }
 }

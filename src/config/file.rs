@@ -3,17 +3,24 @@
 //! The doc comments are the descriptions in the JSON schema, which in turn is what the text is checked against
 //! (`shape.rs`). Keys of features that are not built yet are not here but in `later.rs`.
 
-use std::net::{IpAddr, SocketAddr};
+mod forward;
+
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use crate::config::address::{Name, Target};
+use crate::config::address::{Name, Place};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{ErrorsRule, LogRule};
+use crate::config::rules::{acl, dns64, load_balance, rewrite};
+use crate::config::rules::{hosts, respond};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
+pub(super) use forward::Forward;
+pub use forward::{Policy, Protocol, ReplyCode};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -23,6 +30,8 @@ pub(super) struct File {
     pub(super) listen: Listen,
     /// The node's network: what brings queries here, and where they go when nobody answers here.
     pub(super) network: Network,
+    /// How answers are written.
+    pub(super) answers: Answers,
     /// How much is cached, and for how long.
     pub(super) cache: Cache,
     /// Who is asked for which names; the longest match wins, a name that matches none is refused. Default: the
@@ -36,7 +45,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     /// Health checks: /health (alive) and /ready (really answers).
     pub(super) health: Health,
-    /// What is logged to standard error.
+    /// What is logged.
     pub(super) log: Log,
 }
 
@@ -44,15 +53,40 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Listen {
-    /// Exact addresses, IPv4 and IPv6 together; never a wildcard. Default: 169.254.20.10. Takes a restart.
-    pub(super) addresses: Option<Vec<Text<IpAddr>>>,
-    /// The port on all of them. Default: 53. Takes a restart.
+    /// Exact addresses, IPv4 and IPv6 together: ADDRESS[:PORT]. Default: 169.254.20.10. Takes a restart.
+    pub(super) addresses: Option<Vec<Text<Place>>>,
+    /// Whether 0.0.0.0 and [::] may stand among the addresses. Default: false.
+    pub(super) any_address: Option<bool>,
+    /// The port on all of them that have none of their own. Default: 53. Takes a restart.
     #[schemars(range(min = limits::PORT.min, max = limits::PORT.max))]
     pub(super) port: Option<u64>,
     /// UDP workers: a number from 1 to 64, or auto. Default: auto. Takes a restart.
     pub(super) workers: Option<Text<Workers>>,
     /// Networks that may ask; others are refused. Default: all. Takes a restart.
     pub(super) allow_from: Option<Vec<Text<IpNet>>>,
+}
+
+/// How answers are written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Answers {
+    /// What they look like where the standards leave a choice. Default: nodens. Takes a restart.
+    pub(super) style: Option<AnswerStyle>,
+    /// The largest UDP answer in octets, if the client takes as much. Default: 1232. Takes a restart.
+    #[schemars(range(min = limits::UDP_ANSWER.min, max = limits::UDP_ANSWER.max))]
+    pub(super) udp_size: Option<u64>,
+}
+
+/// What answers look like where the standards leave a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerStyle {
+    /// As the standards advise a cache.
+    #[default]
+    Nodens,
+    /// As CoreDNS writes them: one TTL for all records, AA on answers from the cache, AD as the upstream says, EDNS size
+    /// and options of the client given back.
+    Coredns,
 }
 
 /// The node's network: what brings queries here, and where they go when nobody answers here. Nothing of it is touched
@@ -112,7 +146,7 @@ pub(super) struct Cache {
     pub(super) positive: TtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data. Default: 0s to 5s.
     pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m. Default: 5s.
+    /// How long a failure to get an answer is remembered, at most 5m. Default: 5s.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,
@@ -128,7 +162,7 @@ pub(super) struct Cache {
 pub(super) struct ServeStale {
     /// Whether they are given. Default: true.
     pub(super) enabled: Option<bool>,
-    /// For how long after the end of their lifetime, from 1s to 7d. Default: 1h.
+    /// For how long after the end of their lifetime, at most 7d. Default: 1h.
     pub(super) max_age: Option<Text<Span>>,
     /// The TTL that they show, at most 1h. Default: 30s.
     pub(super) answer_ttl: Option<Text<Span>>,
@@ -149,7 +183,7 @@ pub(super) struct Prefetch {
     /// How often an answer must be asked for in the last part of its life. Default: 2.
     #[schemars(range(min = limits::MIN_HITS.min, max = limits::MIN_HITS.max))]
     pub(super) min_hits: Option<u64>,
-    /// How long that part is, from 1% to 50% of its lifetime. Default: 10%.
+    /// How long that part is, from 1% to 90% of its lifetime. Default: 10%.
     pub(super) remaining: Option<Text<Percent>>,
 }
 
@@ -174,6 +208,25 @@ pub(super) struct TtlRange {
     pub(super) max_ttl: Option<Text<Span>>,
 }
 
+/// Between which bounds the lifetime of an answer is brought, and which are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ZoneTtlRange {
+    /// Lifetimes below it are raised to it; at most 1h.
+    pub(super) min_ttl: Option<Text<Span>>,
+    /// Lifetimes above it are cut to it; at most 7d for answers with data, 1d for those without.
+    pub(super) max_ttl: Option<Text<Span>>,
+    /// The names, with those below them, whose answers of this kind are not cached. Default: none.
+    pub(super) never: Option<Vec<Text<Name>>>,
+}
+
+impl ZoneTtlRange {
+    /// The bounds alone.
+    pub(super) fn range(&self) -> TtlRange {
+        TtlRange { min_ttl: self.min_ttl.clone(), max_ttl: self.max_ttl.clone() }
+    }
+}
+
 /// Who is asked for the names at and below some domains.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -181,46 +234,58 @@ pub(super) struct Zone {
     /// The domains; the root "." is every name that no other zone matches.
     #[schemars(required)]
     pub(super) r#match: Option<Vec<Text<Name>>>,
-    /// The servers to ask and how.
-    #[schemars(required)]
+    /// The listen addresses, as they are written there, for whose queries alone this zone is. Default: all.
+    pub(super) listen: Option<Vec<Text<Place>>>,
+    /// The servers to ask and how. Default: nobody is asked.
     pub(super) forward: Option<Forward>,
+    /// More of them, in order: a query goes to the first whose from and except fit its name.
+    pub(super) further: Option<Vec<Forward>>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
+    /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
+    pub(super) nsid: Option<String>,
+    /// Rules that alter questions before they are looked up, and what comes back, in order.
+    #[serde(default)]
+    pub(super) rewrite: Vec<rewrite::Rule>,
+    /// IPv6 addresses for what has IPv4 ones alone (RFC 6147). Default: none.
+    pub(super) dns64: Option<dns64::Written>,
+    /// Who may ask what; the first rule that fits decides. Default: everybody everything.
+    #[serde(default)]
+    pub(super) acl: Vec<acl::Rule>,
+    /// In which order the addresses of an answer are given. Default: as they come.
+    pub(super) load_balance: Option<load_balance::Written>,
+    /// A line of the log for each query. Default: none.
+    pub(super) log: Option<LogRule>,
+    /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
+    pub(super) errors: Option<ErrorsRule>,
+    /// Names with fixed addresses. Default: none.
+    pub(super) hosts: Option<hosts::Written>,
+    /// What is answered by templates; the first rule that fits decides. Default: nothing.
+    pub(super) respond: Option<Vec<respond::Rule>>,
+    /// Whether every question is answered with who asks it. Default: false.
+    pub(super) whoami: Option<bool>,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482). Default: false.
+    pub(super) refuse_any: Option<bool>,
+    /// Whether answers with data go without authority and additional section. Default: false.
+    pub(super) minimal_responses: Option<bool>,
 }
 
-/// The servers to ask and how.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Forward {
-    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, kube-dns, which is the address in the
-    /// environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST, or tls://ADDRESS[:PORT]#NAME, whose certificate must be
-    /// for NAME.
-    #[schemars(required)]
-    pub(super) to: Option<Vec<Text<Target>>>,
-    /// How servers are spoken to. Default: tcp.
-    pub(super) protocol: Option<Protocol>,
-    /// Which server is asked first. Default: least-loaded.
-    pub(super) policy: Option<Policy>,
-    /// How long one attempt at one server may take, from 10ms to 4500ms. Default: 2s.
-    pub(super) timeout: Option<Text<Span>>,
-    /// Most TCP connections to each server. Default: 32.
-    #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
-    pub(super) max_connections: Option<u64>,
-    /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
-    /// or Mozilla's list where it has none.
-    pub(super) ca: Option<String>,
-}
-
-/// Lifetimes in one zone.
+/// What is cached of one zone, and for how long.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ZoneCache {
+    /// Whether answers are cached at all. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// The names, with those below them, whose answers alone are cached. Default: all.
+    pub(super) only: Option<Vec<Text<Name>>>,
+    /// Whether answers from the cache show the TTL that they came with. Default: false.
+    pub(super) keep_ttl: Option<bool>,
     /// Lifetimes of answers with data.
-    pub(super) positive: TtlRange,
+    pub(super) positive: ZoneTtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data.
-    pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m.
+    pub(super) negative: ZoneTtlRange,
+    /// How long a failure to get an answer is remembered, at most 5m.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,
@@ -260,6 +325,8 @@ pub(super) struct Limits {
 pub(super) struct Metrics {
     /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+    /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
+    pub(super) coredns_names: Option<bool>,
 }
 
 /// Health checks.
@@ -270,7 +337,7 @@ pub(super) struct Health {
     pub(super) listen: Option<Text<SocketAddr>>,
 }
 
-/// What is logged to standard error.
+/// What is logged: to standard error, unless the format says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Log {
@@ -308,34 +375,6 @@ pub enum Firewall {
     None,
 }
 
-/// How servers are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP alone.
-    #[default]
-    Tcp,
-    /// UDP alone; a truncated answer is passed on as it is.
-    Udp,
-    /// UDP, then TCP when the answer is truncated.
-    Auto,
-}
-
-/// Which of several servers is asked first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The one with the fewest questions outstanding.
-    #[default]
-    LeastLoaded,
-    /// Any.
-    Random,
-    /// Each in turn.
-    RoundRobin,
-    /// The first that works, in the order written.
-    Sequential,
-}
-
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -347,6 +386,8 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+    /// As CoreDNS writes them, to standard output: the level in brackets, then the text.
+    Coredns,
 }
 
 /// The least important that is logged.

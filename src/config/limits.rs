@@ -73,11 +73,11 @@ pub const MIN_TTL: Limit<Duration> = seconds(0, 0, HOUR);
 pub const POSITIVE_MAX_TTL: Limit<Duration> = seconds(30, 0, 7 * DAY);
 /// `negative.maxTtl`; above a day negative caching was found harmful (RFC 2308, section 5).
 pub const NEGATIVE_MAX_TTL: Limit<Duration> = seconds(5, 0, DAY);
-/// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min.
-pub const FAILURE_TTL: Limit<Duration> = seconds(5, 1, 300);
+/// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min. 0 is for those who know why.
+pub const FAILURE_TTL: Limit<Duration> = seconds(5, 0, 300);
 
 /// `serveStale.maxAge`; RFC 8767, section 5, suggests one to three days, for resolvers that many share.
-pub const STALE_MAX_AGE: Limit<Duration> = seconds(HOUR, 1, 7 * DAY);
+pub const STALE_MAX_AGE: Limit<Duration> = seconds(HOUR, 0, 7 * DAY);
 /// `serveStale.answerTtl`; 30 s by RFC 8767, section 4.
 pub const STALE_ANSWER_TTL: Limit<Duration> = seconds(30, 0, HOUR);
 /// `serveStale.clientWait`; 1.8 s by RFC 8767, section 5, just below the two seconds after which some clients give up.
@@ -87,7 +87,7 @@ pub const RECHECK: Limit<Duration> = seconds(30, 1, 300);
 /// `prefetch.minHits`.
 pub const MIN_HITS: Limit<u64> = limit(2, 1, 255);
 /// `prefetch.remaining`, in percent.
-pub const REMAINING: Limit<u64> = limit(10, 1, 50);
+pub const REMAINING: Limit<u64> = limit(10, 1, 90);
 /// `persist.interval`.
 pub const PERSIST_INTERVAL: Limit<Duration> = seconds(60, 1, DAY);
 
@@ -97,6 +97,12 @@ pub const PERSIST_INTERVAL: Limit<Duration> = seconds(60, 1, DAY);
 pub const TIMEOUT: Limit<Duration> = limit(Duration::from_secs(2), Duration::from_millis(10), PATIENCE);
 /// `forward.maxConnections`, TCP, to each server.
 pub const MAX_CONNECTIONS: Limit<u64> = limit(32, 1, 1024);
+/// `forward.maxConcurrent`; 0 for any number.
+pub const MAX_CONCURRENT: Limit<u64> = limit(0, 0, 1_000_000);
+/// `forward.idle`: CoreDNS closes after 10 s, and who closes first loses no query.
+pub const IDLE: Limit<Duration> = limit(Duration::from_secs(8), Duration::from_millis(100), Duration::from_secs(DAY));
+/// `forward.maxAge`; 0 for any age.
+pub const MAX_AGE: Limit<Duration> = seconds(60, 1, 30 * DAY);
 /// The port asked where `forward.to` names none.
 pub const UPSTREAM_PORT: u16 = 53;
 /// The same for `tls://` (RFC 7858, section 3.1).
@@ -106,8 +112,31 @@ pub const PATIENCE: Duration = Duration::from_millis(4500);
 
 // Answers.
 
-/// Largest UDP answer sent, whatever the client offers, and the size offered to upstreams (DNS flag day 2020).
-pub const MAX_UDP_ANSWER: u16 = 1232;
+/// `answers.udpSize`: the largest UDP answer, whatever the client offers. The default is that of the DNS flag day 2020.
+pub const UDP_ANSWER: Limit<u64> = limit(1232, 512, 4096);
+
+/// Longest `zones[].nsid`, in octets: what an OPT has room for beside it.
+pub const MAX_NSID: usize = 128;
+
+// Rules of zones.
+
+/// Longest regular expression, in octets: CoreDNS's bound.
+pub const MAX_PATTERN: usize = 10_000;
+/// Entries of one list of rules, names or patterns.
+pub const MAX_RULES: usize = 1_000;
+/// `loadBalance.reload`; 0 for never.
+pub const WEIGHTS_RELOAD: Limit<Duration> = seconds(30, 0, DAY);
+/// Longest `log.format` of a zone, in octets.
+pub const MAX_LOG_FORMAT: usize = 1024;
+/// `errors.consolidate[].every`.
+pub const CONSOLIDATE: Limit<Duration> =
+    limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
+/// `hosts.ttl`; CoreDNS's range.
+pub const HOSTS_TTL: Limit<Duration> = seconds(HOUR, 1, 65_535);
+/// `hosts.reload`; 0 for never.
+pub const HOSTS_RELOAD: Limit<Duration> = seconds(5, 0, DAY);
+/// Entries of one `hosts.files`.
+pub const MAX_HOSTS_FILES: usize = 16;
 
 // Load.
 
@@ -151,6 +180,10 @@ pub const MAX_ZONES: usize = 256;
 pub const MAX_NAMES: usize = 10_000;
 /// Entries of one `forward.to`.
 pub const MAX_SERVERS: usize = 16;
+/// Entries of one `zones[].further`: a query is compared with all of them.
+pub const MAX_FORWARDS: usize = 16;
+/// Entries of one `forward.except`: a query is compared with all of them.
+pub const MAX_EXCEPT: usize = 1000;
 /// Entries of `listen.allowFrom`: each query is compared with all of them.
 pub const MAX_NETWORKS: usize = 256;
 
@@ -163,12 +196,14 @@ mod tests {
         fn legal<T: PartialOrd + Copy>(limit: Limit<T>) -> bool {
             limit.allows(&limit.default) && limit.allows(&limit.min) && limit.allows(&limit.max)
         }
-        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS].into_iter().all(legal));
+        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS, MAX_CONCURRENT].into_iter().all(legal));
         assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
         assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
-        assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
+        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([WEIGHTS_RELOAD].into_iter().all(legal));
+        assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

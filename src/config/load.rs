@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::config::address::{Name, Target, address_and_port};
+use crate::config::address::{Name, Place, Target, address_and_port};
 use crate::config::check::check;
 use crate::config::file::{self, File, schema};
 use crate::config::problem::{Problem, Problems};
@@ -156,7 +156,7 @@ fn listen(file: &mut File, given: &[String], origins: &mut Origins, problems: &m
             }
             Some(address) => {
                 origins.arguments.insert(format!("listen.addresses[{}]", addresses.len()), argument);
-                addresses.push(Text(address.ip()));
+                addresses.push(Text(Place::from(address.ip())));
             }
         }
     }

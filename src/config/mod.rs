@@ -16,11 +16,14 @@ mod network;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
+mod rules;
 mod shape;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tree;
+mod views;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -31,11 +34,19 @@ use ipnet::IpNet;
 pub use address::{Scheme, Secure, Target};
 #[doc(hidden)]
 pub use corefile::read_corefile;
-pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
+pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::hosts::Hosts;
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::respond::{Records, Respond};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
+pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use text::Workers;
+pub use views::View;
 
 /// A valid configuration, complete with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +55,8 @@ pub struct Config {
     pub listen: Listen,
     /// What is to be made of the node's network for that.
     pub network: Network,
+    /// How answers are written.
+    pub answers: Answers,
     /// The cache.
     pub cache: Cache,
     /// Who is asked for which names; at least one, no name in two of them.
@@ -52,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// Whether metrics have CoreDNS's names, too.
+    pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
     /// What is logged.
@@ -63,14 +78,23 @@ pub struct Config {
 /// Where queries are taken, over UDP and TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Exact addresses, at least one, no wildcard.
-    pub addresses: Vec<IpAddr>,
-    /// The port on all of them.
+    /// Where exactly, at least one place; wildcards only where they were asked for.
+    pub addresses: Vec<SocketAddr>,
+    /// The port of those that were written without one: the one that the node's network is about.
     pub port: u16,
     /// UDP workers.
     pub workers: Workers,
     /// Networks that may ask; empty for everyone.
     pub allow_from: Vec<IpNet>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// What they look like where the standards leave a choice.
+    pub style: AnswerStyle,
+    /// The largest one over UDP, in octets.
+    pub udp_size: u16,
 }
 
 /// The cache.
@@ -135,14 +159,64 @@ pub struct Ttls {
 pub struct Zone {
     /// Absolute names, lower-case, without the trailing dot; the root is `.`. At least one.
     pub names: Vec<String>,
-    /// Whom to ask and how.
-    pub forward: Forward,
+    /// For queries that come to these of the listen addresses alone; empty for all.
+    pub listen: Vec<SocketAddr>,
+    /// Whom to ask and how: the first that is for the name. Without any, nobody is asked.
+    pub forwards: Vec<Forward>,
     /// Lifetimes: the zone's own over the global ones.
     pub ttls: Ttls,
     /// Whether stale answers are given, and how.
     pub serve_stale: Option<ServeStale>,
     /// Whether answers are renewed before they expire, and which.
     pub prefetch: Option<Prefetch>,
+    /// Which answers are kept.
+    pub keep: Keep,
+    /// The name that clients are told who ask for it.
+    pub nsid: Option<String>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
+    /// Whether queries are logged, and how.
+    pub log: Option<QueryLog>,
+    /// Whether failures are logged as CoreDNS does, and how.
+    pub errors: Option<Errors>,
+    /// Names with fixed addresses.
+    pub hosts: Option<Hosts>,
+    /// What is answered by templates, in order.
+    pub respond: Vec<Respond>,
+    /// Whether every question is answered with who asks it.
+    pub whoami: bool,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482).
+    pub refuse_any: bool,
+    /// Whether answers with data go without the other sections.
+    pub minimal_responses: bool,
+}
+
+/// Which answers are kept. Names are written like [`Zone::names`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Any at all?
+    pub enabled: bool,
+    /// Those of names at or below these alone; empty for all.
+    pub only: Vec<String>,
+    /// None with data of names at or below these.
+    pub never_positive: Vec<String>,
+    /// None without data of names at or below these.
+    pub never_negative: Vec<String>,
+    /// Hits show the TTL that the answer came with.
+    pub whole_ttl: bool,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        let none = Vec::new;
+        Keep { enabled: true, only: none(), never_positive: none(), never_negative: none(), whole_ttl: false }
+    }
 }
 
 /// Whom to ask and how.
@@ -160,6 +234,35 @@ pub struct Forward {
     pub max_connections: usize,
     /// Whose certificates encrypted servers must have, PEM; those that the system trusts when none is named.
     pub ca: Option<PathBuf>,
+    /// Who we prove to be to encrypted servers.
+    pub identity: Option<Identity>,
+    /// Only names at and below this one are asked for; written like [`Zone::names`].
+    pub from: String,
+    /// Names at and below these are not, but `from` itself always is.
+    pub except: Vec<String>,
+    /// Replies upon which the next forward of the zone is asked.
+    pub next: Vec<ReplyCode>,
+    /// Replies upon which another server is asked; never NOERROR.
+    pub failover: Vec<ReplyCode>,
+    /// Whether a query fails at once while all servers are known to be down.
+    pub fail_fast: bool,
+    /// Queries of this zone that may be under way; more are refused.
+    pub max_concurrent: Option<usize>,
+    /// How long a TCP connection is kept that nobody uses.
+    pub idle: Duration,
+    /// How old a TCP connection may be to take queries; any age when `None`.
+    pub max_age: Option<Duration>,
+    /// The address that queries are sent from.
+    pub source: Option<IpAddr>,
+}
+
+/// Files, PEM, that prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How much work is taken on at once.

@@ -49,7 +49,9 @@ impl Config {
     /// The listen addresses that an interface can hold and rules can speak of: loopback ones are there already, and their
     /// packets never leave the host.
     pub fn network_addresses(&self) -> Vec<IpAddr> {
-        self.listen.addresses.iter().copied().filter(|ip| !ip.to_canonical().is_loopback()).collect()
+        let ours = self.listen.addresses.iter().filter(|address| address.port() == self.listen.port);
+        let possible = |ip: &IpAddr| !ip.to_canonical().is_loopback() && !ip.is_unspecified();
+        ours.map(SocketAddr::ip).filter(possible).collect()
     }
 
     /// Whether anything is to be made of the node's network.

@@ -81,12 +81,14 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.addresses", old.listen.addresses != new.listen.addresses),
         ("listen.port", old.listen.port != new.listen.port),
         ("listen.workers", old.listen.workers != new.listen.workers),
+        ("answers", old.answers != new.answers),
         ("network.interface", old.network.interface != new.network.interface),
         ("network.firewall", old.network.firewall != new.network.firewall),
         ("network.failOpen", old.network.fail_open != new.network.fail_open),
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
         ("cache.persist", old.cache.persist != new.cache.persist),
         ("metrics.listen", old.metrics != new.metrics),
+        ("metrics.corednsNames", old.coredns_names != new.coredns_names),
         ("health.listen", old.health != new.health),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
@@ -199,19 +201,21 @@ mod tests {
             load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
         assert!(restart_needed(&old, &live).is_empty());
         let new = load_ok(
-            "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: []}
+            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], corednsNames: true}
 network: {interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}}",
         );
         let all = [
             "listen.addresses",
             "listen.port",
             "listen.workers",
+            "answers",
             "network.interface",
             "network.firewall",
             "network.failOpen",
             "cache.maxBytes",
             "cache.persist",
             "metrics.listen",
+            "metrics.corednsNames",
             "health.listen",
         ];
         assert_eq!(restart_needed(&old, &new), all);

@@ -369,12 +369,13 @@ impl Parser<'_> {
 
     /// Accounts for a word at `item`.
     fn count(&mut self, item: &Item, text: &str) -> Result<(), Stop> {
-        self.stream.count(text).map_err(|Failure::Here(message)| {
-            Failure::Stop(message) | {
+        match self.stream.count(text) {
+            Ok(()) => Ok(()),
+            Err(Failure::Here(message) | Failure::Stop(message)) => {
                 self.wrong(&item.word(), &message);
-                Stop
+                Err(Stop)
             }
-        })
+        }
     }
 
     /// Something is wrong at a word.
