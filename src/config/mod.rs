@@ -6,7 +6,7 @@
 
 mod address;
 mod check;
-#[allow(dead_code, reason = "read by the lowering")]
+#[allow(dead_code, unused_imports, reason = "read by the lowering")]
 mod corefile;
 mod file;
 mod later;
@@ -33,6 +33,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
+#[doc(hidden)]
+pub use corefile::read_corefile;
 pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_corefile, load_str, read};
 pub use network::{Endpoint, Interface, Network};

@@ -1,16 +1,27 @@
 //! A Corefile, as CoreDNS and node-cache read it, taken apart: blocks, directives and words, each with its place.
 //!
 //! `lexer` cuts the text into words, `parser` puts them into blocks, `import` brings in snippets and other files,
-//! `address` reads the keys of blocks. What a directive means is not decided here, only whether there is one of its
+//! `environment` fills in variables, `address` reads the keys of blocks. What a directive means is not decided here, only whether there is one of its
 //! name. The grammar is that of CoreDNS's fork of Caddy 1 (`caddyfile/lexer.go`, `caddyfile/parse.go`).
 
 mod address;
+mod environment;
+mod import;
+mod lexer;
 mod lower;
+mod parser;
 mod read;
+#[cfg(test)]
+mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::corefile::import::{Disk, Files, Stream};
+use crate::config::corefile::lexer::{Lexed, lex};
+use crate::config::corefile::parser::Parsed;
+use crate::config::limits;
 use crate::config::problem::{Problem, Problems};
 use crate::config::tree::Place;
 
@@ -89,6 +100,49 @@ pub(super) fn parse(
     base: &Path,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Corefile, Problems> {
-    let _ = (name, text, base, environment);
-    Ok(Corefile::default())
+    parse_with(name, text, base, environment, &Disk)
+}
+
+/// [`parse`], with imports read through `files`.
+fn parse_with(
+    name: &str,
+    text: &str,
+    base: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+    files: &dyn Files,
+) -> Result<Corefile, Problems> {
+    let at_all = |at, message: String| Problem { source: name.to_owned(), at, key: String::new(), message };
+    if text.len() > limits::MAX_FILE_BYTES {
+        let message = format!("larger than {} bytes", limits::MAX_FILE_BYTES);
+        return Err(Problems(vec![at_all(None, message)]));
+    }
+    let Lexed { tokens, comments, unclosed } = lex(text);
+    let Parsed { blocks, files, mut problems, warnings } =
+        parser::read(name, Stream::new(name, base, tokens, files), environment);
+    if unclosed.is_some() {
+        // First, for what is wrong behind it most likely comes from it.
+        problems.0.insert(0, at_all(unclosed, "this quote is never closed".into()));
+    }
+    if problems.is_empty() { Ok(Corefile { blocks, comments, files, warnings: warnings.0 }) } else { Err(problems) }
+}
+
+/// Reads a Corefile without files to import from, and its keys; for the fuzz target.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn read_corefile(text: &str) -> Result<(), Problems> {
+    struct None;
+    impl Files for None {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+        fn names(&self, _: &Path) -> io::Result<Vec<String>> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+    let environment = |name: &str| Some(format!("({name})"));
+    let corefile = parse_with("Corefile", text, Path::new(""), &environment, &None)?;
+    corefile.blocks.iter().flat_map(|block| &block.keys).for_each(|word| drop(key(&word.text)));
+    Ok(())
 }
