@@ -9,6 +9,8 @@ mod errors;
 pub(super) mod load_balance;
 mod log;
 pub(super) mod rewrite;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub(super) use errors::ErrorsRule;
