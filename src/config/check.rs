@@ -4,21 +4,19 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod forward;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::{Secure, Target};
-use crate::config::file::{self, File, Protocol};
+use crate::config::address::Target;
+use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{
-    Answers, Config, Endpoint, Firewall, Forward, Interface, Keep, Limits, Listen, Log, Network, Zone,
-};
+use crate::config::{Answers, Config, Endpoint, Firewall, Interface, Keep, Limits, Listen, Log, Network, Zone};
 use cache::{Rules, keep};
 
 /// The configuration of an empty file.
@@ -62,14 +60,7 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
         listen: Vec::new(),
-        forward: Forward {
-            to: vec![to],
-            protocol: Protocol::default(),
-            policy: file::Policy::default(),
-            timeout: limits::TIMEOUT.default,
-            max_connections: count(None, limits::MAX_CONNECTIONS),
-            ca: None,
-        },
+        forwards: vec![forward::plain(vec![to])],
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
@@ -81,6 +72,11 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         dns64: None,
         acl: Vec::new(),
         load_balance: None,
+        hosts: None,
+        respond: Vec::new(),
+        whoami: false,
+        refuse_any: false,
+        minimal_responses: false,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -202,15 +198,26 @@ impl Check<'_> {
                     others.push((places.clone(), at));
                 }
             }
-            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let forwards = self.forwards(zone, &names, &key);
+            let answers = zone.hosts.is_some() || zone.respond.is_some() || zone.whoami == Some(true);
+            if forwards.is_empty() && !answers && !self.is_suspect(&key) {
+                let message = "no forward: every name of this zone fails (SERVFAIL)";
+                self.warnings.push(self.origins.problem(&key, message));
+            }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
             let keep = keep(&zone.cache);
             let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
+            let hosts = zone.hosts.as_ref().map(|hosts| self.hosts(hosts, &names, &format!("{key}.hosts")));
+            let respond = zone.respond.as_deref().unwrap_or_default();
             zones.push(Zone {
+                respond: self.respond(respond, &names, &format!("{key}.respond")),
                 names,
                 listen: places,
-                forward,
+                forwards,
+                whoami: zone.whoami.unwrap_or_default(),
+                refuse_any: zone.refuse_any.unwrap_or_default(),
+                minimal_responses: zone.minimal_responses.unwrap_or_default(),
                 ttls,
                 serve_stale,
                 prefetch,
@@ -222,6 +229,7 @@ impl Check<'_> {
                 load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
                 log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
                 errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
+                hosts,
             });
         }
         if count > limits::MAX_NAMES {
@@ -262,41 +270,6 @@ impl Check<'_> {
         let size = given.udp_size.and_then(|size| u16::try_from(size).ok());
         let udp_size = size.unwrap_or(limits::UDP_ANSWER.default as u16);
         Answers { style: given.style.unwrap_or_default(), udp_size }
-    }
-
-    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
-        let nothing = file::Forward::default();
-        let forward = given.unwrap_or(&nothing);
-        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
-        let at = format!("{key}.to");
-        if forward.to.is_some() && to.is_empty() {
-            self.problem(&at, "an empty list: nobody would be asked");
-        }
-        self.at_most(&mut to, limits::MAX_SERVERS, &at);
-        self.unique(&to, &at);
-        let at = format!("{key}.timeout");
-        Forward {
-            protocol: forward.protocol.unwrap_or_default(),
-            policy: forward.policy.unwrap_or_default(),
-            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
-            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
-            ca: self.ca(forward, &to, key),
-            to,
-        }
-    }
-
-    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(given.ca.as_ref()?);
-        // Servers that were left out because they are wrong may have been the ones it is for.
-        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
-        let key = format!("{key}.ca");
-        if !path.is_absolute() || path.file_name().is_none() {
-            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
-        }
-        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
-            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
-        }
-        Some(path)
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -358,22 +331,6 @@ impl Check<'_> {
             // Two listen addresses that are the same are reported as such.
             if let Some((other, first)) = clash.filter(|_| !key.starts_with("listen.")) {
                 self.problem(key, format!("{address} is taken by {first} ({other}); give one of them another port"));
-            }
-        }
-    }
-
-    /// No server asked may be ourselves.
-    fn loops(&mut self, config: &Config) {
-        for (z, zone) in config.zones.iter().enumerate() {
-            for (t, target) in zone.forward.to.iter().enumerate() {
-                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
-                    continue;
-                };
-                let ours = |a: &SocketAddr| a.port() == server.port() && is_same(a.ip(), server.ip());
-                if config.listen.addresses.iter().any(ours) {
-                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
-                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
-                }
             }
         }
     }

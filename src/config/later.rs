@@ -19,7 +19,6 @@ const fn later(key: &'static str, off: &'static str) -> Later {
 
 const KEYS: [Later; 6] = [
     later("listen.tls", ""),
-    later("zones[].hosts", ""),
     later("kubernetes.searchShield", "false"),
     later("admin", ""),
     later("log.queries", "sample: 0"),

@@ -15,6 +15,7 @@ use super::cells::{Counter, Gauge};
 use super::coredns::{self, CoreDns, SetupError};
 use super::labels::Labels;
 use super::queries::{Common, Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
+use super::rules::RuleCounts;
 use super::sink::{Durations, FamilySink, add_durations};
 
 labels! {
@@ -107,6 +108,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
+    /// What the rules of zones did.
+    pub rules: RuleCounts,
     dropped: [Counter; DropReason::ALL.len()],
     stale: [Counter; StaleReason::ALL.len()],
     prefetches: [Counter; Prefetch::ALL.len()],
@@ -149,6 +152,7 @@ impl Metrics {
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
             http_closed: Counter::new(),
+            rules: RuleCounts::default(),
             dropped: Default::default(),
             stale: Default::default(),
             prefetches: Default::default(),
@@ -267,6 +271,7 @@ impl Metrics {
             &[],
             self.http_closed.get(),
         );
+        self.rules.collect(sink);
         for &reason in DropReason::ALL {
             let n = self.dropped[reason.index()].get();
             let help = "Queries and connections let go without an answer.";

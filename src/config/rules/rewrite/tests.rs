@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::load_str;
-use crate::config::rules::tests::complaints;
+use crate::config::rules::tests::altering::complaints;
 
 #[test]
 fn mistakes_are_named_with_their_place_and_a_way_out() {
