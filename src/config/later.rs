@@ -17,7 +17,7 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 6] = [
+const KEYS: [Later; 5] = [
     later("listen.tls", ""),
     later("kubernetes.searchShield", "false"),
     later("admin", ""),
