@@ -77,6 +77,10 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         errors: None,
         keep: Keep::default(),
         nsid: None,
+        rewrite: Vec::new(),
+        dns64: None,
+        acl: Vec::new(),
+        load_balance: None,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -201,11 +205,22 @@ impl Check<'_> {
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            let log = self.query_log(zone.log.as_ref(), &format!("{key}.log"));
-            let errors = self.errors(zone.errors.as_ref(), &format!("{key}.errors"));
-            let keep = keep(&zone.cache);
-            let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
-            zones.push(Zone { names, listen: places, forward, ttls, serve_stale, prefetch, keep, nsid, log, errors });
+            zones.push(Zone {
+                names,
+                listen: places,
+                forward,
+                ttls: rules.ttls,
+                serve_stale,
+                prefetch,
+                rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
+                dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
+                acl: self.acl(&zone.acl, &format!("{key}.acl")),
+                load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
+                keep: keep(&zone.cache),
+                nsid: self.nsid(zone, &key),
+                log: zone.log.as_ref().map(|given| self.query_log(given, &format!("{key}.log"))),
+                errors: zone.errors.as_ref().map(|given| self.errors(given, &format!("{key}.errors"))),
+            });
         }
         if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -418,8 +433,8 @@ impl Check<'_> {
         }
     }
 
-    /// Says what is odd about `key`.
-    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
+    /// Reports what is odd about `key`.
+    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
         self.warnings.push(self.origins.problem(key, message));
     }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
-use crate::config::rules::{ErrorsRule, LogRule};
+use crate::config::rules::{acl, dns64, errors, load_balance, log, rewrite};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
@@ -238,10 +238,20 @@ pub(super) struct Zone {
     pub(super) cache: ZoneCache,
     /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
     pub(super) nsid: Option<String>,
+    /// Rules that alter questions before they are looked up, and what comes back, in order.
+    #[serde(default)]
+    pub(super) rewrite: Vec<rewrite::Rule>,
+    /// IPv6 addresses for what has IPv4 ones alone (RFC 6147). Default: none.
+    pub(super) dns64: Option<dns64::Written>,
+    /// Who may ask what; the first rule that fits decides. Default: everybody everything.
+    #[serde(default)]
+    pub(super) acl: Vec<acl::Rule>,
+    /// In which order the addresses of an answer are given. Default: as they come.
+    pub(super) load_balance: Option<load_balance::Written>,
     /// A line of the log for each query. Default: none.
-    pub(super) log: Option<LogRule>,
+    pub(super) log: Option<log::Written>,
     /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
-    pub(super) errors: Option<ErrorsRule>,
+    pub(super) errors: Option<errors::Written>,
 }
 
 /// The servers to ask and how.

@@ -123,6 +123,8 @@ pub const MAX_LOG_FORMAT: usize = 1024;
 /// `errors.consolidate[].every`.
 pub const CONSOLIDATE: Limit<Duration> =
     limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
+/// `loadBalance.reload`; 0 for never.
+pub const WEIGHTS_RELOAD: Limit<Duration> = seconds(30, 0, DAY);
 
 // Load.
 
@@ -178,6 +180,7 @@ mod tests {
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
         assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([WEIGHTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

@@ -16,6 +16,7 @@ pub mod reload;
 pub mod resolvconf;
 mod rules;
 mod shape;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,7 +34,12 @@ pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
-pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::errors::{Consolidate, ErrorLevel, Errors};
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::log::{LogClass, QueryLog};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
 pub use text::Workers;
 pub use views::View;
 
@@ -162,6 +168,14 @@ pub struct Zone {
     pub keep: Keep,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
     /// Whether queries are logged, and how.
     pub log: Option<QueryLog>,
     /// Whether failures are logged as CoreDNS does, and how.

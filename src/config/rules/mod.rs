@@ -3,12 +3,12 @@
 //! Each file holds one key: how it is written, what it means, and what is wrong with it. What the values do is decided in
 //! `resolve::local`.
 
-mod errors;
-mod log;
+pub(super) mod acl;
+pub(super) mod dns64;
+pub(super) mod errors;
+pub(super) mod load_balance;
+pub(super) mod log;
+pub(super) mod rewrite;
 mod text;
 
-pub(super) use errors::ErrorsRule;
-pub use errors::{Consolidate, ErrorLevel, Errors};
-pub(super) use log::LogRule;
-pub use log::{LogClass, QueryLog};
 pub(super) use text::{Class, Pattern, Rcode, RrType};
