@@ -4,21 +4,19 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod forward;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::{Secure, Target};
-use crate::config::file::{self, File, Protocol};
+use crate::config::address::Target;
+use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{
-    Answers, Config, Endpoint, Firewall, Forward, Interface, Keep, Limits, Listen, Log, Network, Zone,
-};
+use crate::config::{Answers, Config, Endpoint, Firewall, Interface, Keep, Limits, Listen, Log, Network, Zone};
 use cache::{Rules, keep};
 
 /// The configuration of an empty file.
@@ -62,14 +60,7 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
         listen: Vec::new(),
-        forward: Forward {
-            to: vec![to],
-            protocol: Protocol::default(),
-            policy: file::Policy::default(),
-            timeout: limits::TIMEOUT.default,
-            max_connections: count(None, limits::MAX_CONNECTIONS),
-            ca: None,
-        },
+        forwards: vec![forward::plain(vec![to])],
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
@@ -202,24 +193,30 @@ impl Check<'_> {
                     others.push((places.clone(), at));
                 }
             }
-            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let forwards = self.forwards(zone, &names, &key);
+            if forwards.is_empty() && !self.is_suspect(&key) {
+                let message = "no forward: every name of this zone fails (SERVFAIL)";
+                self.warnings.push(self.origins.problem(&key, message));
+            }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
+            let keep = keep(&zone.cache);
+            let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
             zones.push(Zone {
                 names,
                 listen: places,
-                forward,
-                ttls: rules.ttls,
+                forwards,
+                ttls,
                 serve_stale,
                 prefetch,
+                keep,
+                nsid,
                 rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
                 dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
                 acl: self.acl(&zone.acl, &format!("{key}.acl")),
                 load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
-                keep: keep(&zone.cache),
-                nsid: self.nsid(zone, &key),
-                log: zone.log.as_ref().map(|given| self.query_log(given, &format!("{key}.log"))),
-                errors: zone.errors.as_ref().map(|given| self.errors(given, &format!("{key}.errors"))),
+                log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
+                errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
             });
         }
         if count > limits::MAX_NAMES {
@@ -260,41 +257,6 @@ impl Check<'_> {
         let size = given.udp_size.and_then(|size| u16::try_from(size).ok());
         let udp_size = size.unwrap_or(limits::UDP_ANSWER.default as u16);
         Answers { style: given.style.unwrap_or_default(), udp_size }
-    }
-
-    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
-        let nothing = file::Forward::default();
-        let forward = given.unwrap_or(&nothing);
-        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
-        let at = format!("{key}.to");
-        if forward.to.is_some() && to.is_empty() {
-            self.problem(&at, "an empty list: nobody would be asked");
-        }
-        self.at_most(&mut to, limits::MAX_SERVERS, &at);
-        self.unique(&to, &at);
-        let at = format!("{key}.timeout");
-        Forward {
-            protocol: forward.protocol.unwrap_or_default(),
-            policy: forward.policy.unwrap_or_default(),
-            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
-            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
-            ca: self.ca(forward, &to, key),
-            to,
-        }
-    }
-
-    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(given.ca.as_ref()?);
-        // Servers that were left out because they are wrong may have been the ones it is for.
-        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
-        let key = format!("{key}.ca");
-        if !path.is_absolute() || path.file_name().is_none() {
-            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
-        }
-        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
-            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
-        }
-        Some(path)
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -360,22 +322,6 @@ impl Check<'_> {
         }
     }
 
-    /// No server asked may be ourselves.
-    fn loops(&mut self, config: &Config) {
-        for (z, zone) in config.zones.iter().enumerate() {
-            for (t, target) in zone.forward.to.iter().enumerate() {
-                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
-                    continue;
-                };
-                let ours = |a: &SocketAddr| a.port() == server.port() && is_same(a.ip(), server.ip());
-                if config.listen.addresses.iter().any(ours) {
-                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
-                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
-                }
-            }
-        }
-    }
-
     /// A length of time within `limit`; `otherwise` if none is written.
     pub(super) fn span(
         &mut self,
@@ -434,7 +380,7 @@ impl Check<'_> {
     }
 
     /// Reports what is odd about `key`.
-    pub(super) fn warn(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
         self.warnings.push(self.origins.problem(key, message));
     }
 

@@ -3,6 +3,8 @@
 //! The doc comments are the descriptions in the JSON schema, which in turn is what the text is checked against
 //! (`shape.rs`). Keys of features that are not built yet are not here but in `later.rs`.
 
+mod forward;
+
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -10,11 +12,14 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use crate::config::address::{Name, Place, Target};
+use crate::config::address::{Name, Place};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
-use crate::config::rules::{acl, dns64, errors, load_balance, log, rewrite};
+use crate::config::rules::{ErrorsRule, LogRule};
+use crate::config::rules::{acl, dns64, load_balance, rewrite};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
+pub(super) use forward::Forward;
+pub use forward::{Policy, Protocol, ReplyCode};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -230,9 +235,10 @@ pub(super) struct Zone {
     pub(super) r#match: Option<Vec<Text<Name>>>,
     /// The listen addresses, as they are written there, for whose queries alone this zone is. Default: all.
     pub(super) listen: Option<Vec<Text<Place>>>,
-    /// The servers to ask and how.
-    #[schemars(required)]
+    /// The servers to ask and how. Default: nobody is asked.
     pub(super) forward: Option<Forward>,
+    /// More of them, in order: a query goes to the first whose from and except fit its name.
+    pub(super) further: Option<Vec<Forward>>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
@@ -249,32 +255,9 @@ pub(super) struct Zone {
     /// In which order the addresses of an answer are given. Default: as they come.
     pub(super) load_balance: Option<load_balance::Written>,
     /// A line of the log for each query. Default: none.
-    pub(super) log: Option<log::Written>,
+    pub(super) log: Option<LogRule>,
     /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
-    pub(super) errors: Option<errors::Written>,
-}
-
-/// The servers to ask and how.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Forward {
-    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, kube-dns, which is the address in the
-    /// environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST, or tls://ADDRESS[:PORT]#NAME, whose certificate must be
-    /// for NAME.
-    #[schemars(required)]
-    pub(super) to: Option<Vec<Text<Target>>>,
-    /// How servers are spoken to. Default: tcp.
-    pub(super) protocol: Option<Protocol>,
-    /// Which server is asked first. Default: least-loaded.
-    pub(super) policy: Option<Policy>,
-    /// How long one attempt at one server may take, from 10ms to 4500ms. Default: 2s.
-    pub(super) timeout: Option<Text<Span>>,
-    /// Most TCP connections to each server. Default: 32.
-    #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
-    pub(super) max_connections: Option<u64>,
-    /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
-    /// or Mozilla's list where it has none.
-    pub(super) ca: Option<String>,
+    pub(super) errors: Option<ErrorsRule>,
 }
 
 /// What is cached of one zone, and for how long.
@@ -379,34 +362,6 @@ pub enum Firewall {
     Iptables,
     /// Nobody: the data plane redirects by itself, or nothing tracks connections.
     None,
-}
-
-/// How servers are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP alone.
-    #[default]
-    Tcp,
-    /// UDP alone; a truncated answer is passed on as it is.
-    Udp,
-    /// UDP, then TCP when the answer is truncated.
-    Auto,
-}
-
-/// Which of several servers is asked first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The one with the fewest questions outstanding.
-    #[default]
-    LeastLoaded,
-    /// Any.
-    Random,
-    /// Each in turn.
-    RoundRobin,
-    /// The first that works, in the order written.
-    Sequential,
 }
 
 /// How a log line looks.

@@ -6,8 +6,9 @@
 
 use super::header::{self, Header};
 use super::names;
-use super::question::{MAX_NAME, rtype};
+use super::question::{MAX_NAME, name_len, rtype};
 use super::record::{self, Record, Section};
+use super::rr::Rr;
 use std::collections::HashMap;
 
 /// The most pointers in one name: as many as it can have labels.
@@ -24,21 +25,6 @@ pub struct Message {
     pub question: Vec<u8>,
     /// Answer, authority and additional section.
     pub sections: [Vec<Rr>; 3],
-}
-
-/// A resource record without compression.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rr {
-    /// Owner name, as on the wire.
-    pub owner: Vec<u8>,
-    /// TYPE.
-    pub rtype: u16,
-    /// CLASS.
-    pub class: u16,
-    /// TTL.
-    pub ttl: u32,
-    /// RDATA.
-    pub data: Vec<u8>,
 }
 
 impl Message {
@@ -98,25 +84,25 @@ impl Rr {
             at = read_name(message, at, &mut data).filter(|&at| at <= record.end)?;
         }
         data.extend_from_slice(message.get(at..record.end)?);
-        Some(Rr { owner, rtype: record.rtype, class: record.class, ttl: record.ttl, data })
+        Some(Rr { owner, rtype: record.rtype, class: record.class, ttl: record.ttl, rdata: data })
     }
 
     /// The name that the record leads to, which is the first of its RDATA; `None` for types that hold none.
     pub fn target(&self) -> Option<&[u8]> {
         let (offset, end) = self.target_at()?;
-        self.data.get(offset..end)
+        self.rdata.get(offset..end)
     }
 
     /// Puts another name in the place of [`Rr::target`].
     pub fn set_target(&mut self, name: &[u8]) {
         if let Some((offset, end)) = self.target_at() {
-            self.data.splice(offset..end, name.iter().copied());
+            self.rdata.splice(offset..end, name.iter().copied());
         }
     }
 
     fn target_at(&self) -> Option<(usize, usize)> {
-        let (offset, count) = names_in(self.rtype, &self.data)?;
-        let len = super::question::name_len(self.data.get(offset..)?)?;
+        let (offset, count) = names_in(self.rtype, &self.rdata)?;
+        let len = name_len(self.rdata.get(offset..)?)?;
         (count > 0).then_some((offset, offset + len))
     }
 }
@@ -192,11 +178,11 @@ impl<'a> Writer<'a> {
             rtype::SOA => 2,
             _ => 0,
         };
-        let (offset, _) = names_in(rr.rtype, &rr.data)?;
-        let (head, mut rest) = rr.data.split_at_checked(if names > 0 { offset } else { 0 })?;
+        let (offset, _) = names_in(rr.rtype, &rr.rdata)?;
+        let (head, mut rest) = rr.rdata.split_at_checked(if names > 0 { offset } else { 0 })?;
         self.out.extend_from_slice(head);
         for _ in 0..names {
-            let (name, behind) = rest.split_at_checked(super::question::name_len(rest)?)?;
+            let (name, behind) = rest.split_at_checked(name_len(rest)?)?;
             self.name(name);
             rest = behind;
         }

@@ -15,7 +15,7 @@ use crate::config::text::{Span, Text};
 /// A line of the log for each look-up that failed.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::config) struct Written {
+pub(in crate::config) struct ErrorsRule {
     /// Which failures are counted and told together; the first that matches holds. Default: none.
     consolidate: Option<Vec<ConsolidateRule>>,
     /// Accepted for CoreDNS's sake; a failed look-up has no stack here.
@@ -74,8 +74,9 @@ pub struct Consolidate {
 }
 
 impl Check<'_> {
-    /// What is written of errors under `key`.
-    pub(in crate::config) fn errors(&mut self, given: &Written, key: &str) -> Errors {
+    /// What is written of errors under `key`, if anything.
+    pub(in crate::config) fn errors(&mut self, given: Option<&ErrorsRule>, key: &str) -> Option<Errors> {
+        let given = given?;
         let mut rules: Vec<&ConsolidateRule> = given.consolidate.iter().flatten().collect();
         self.at_most(&mut rules, limits::MAX_RULES, &format!("{key}.consolidate"));
         let consolidate = rules.iter().enumerate().map(|(i, rule)| {
@@ -87,7 +88,7 @@ impl Check<'_> {
                 show_first: rule.show_first.unwrap_or(false),
             }
         });
-        Errors { consolidate: consolidate.collect() }
+        Some(Errors { consolidate: consolidate.collect() })
     }
 }
 

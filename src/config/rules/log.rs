@@ -15,7 +15,7 @@ use crate::observe::querylog::{COMMON, Format};
 /// A line of the log for each query.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-pub(in crate::config) struct Written {
+pub(in crate::config) struct LogRule {
     /// The names, with those below them, that it is for. Default: all of the zone.
     names: Option<Vec<Text<Name>>>,
     /// Which answers are logged. Default: all.
@@ -50,8 +50,9 @@ pub struct QueryLog {
 }
 
 impl Check<'_> {
-    /// The query log that is written under `key`.
-    pub(in crate::config) fn query_log(&mut self, given: &Written, key: &str) -> QueryLog {
+    /// The query log that is written under `key`, if any.
+    pub(in crate::config) fn query_log(&mut self, given: Option<&LogRule>, key: &str) -> Option<QueryLog> {
+        let given = given?;
         let mut names: Vec<String> = given.names.iter().flatten().map(|text| text.0.0.clone()).collect();
         self.at_most(&mut names, limits::MAX_RULES, &format!("{key}.names"));
         if given.names.is_some() && names.is_empty() {
@@ -67,9 +68,9 @@ impl Check<'_> {
             self.problem(&at, format!("must have from 1 to {} octets", limits::MAX_LOG_FORMAT));
         } else if let Some(unknown) = Format::parse(&format).1.first() {
             let message = format!("{} is no placeholder: it will be logged as it stands", quoted(unknown));
-            self.warn(&at, message);
+            self.warning(&at, message);
         }
-        QueryLog { names, classes, format }
+        Some(QueryLog { names, classes, format })
     }
 }
 

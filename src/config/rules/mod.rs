@@ -5,10 +5,14 @@
 
 pub(super) mod acl;
 pub(super) mod dns64;
-pub(super) mod errors;
+mod errors;
 pub(super) mod load_balance;
-pub(super) mod log;
+mod log;
 pub(super) mod rewrite;
 mod text;
 
+pub(super) use errors::ErrorsRule;
+pub use errors::{Consolidate, ErrorLevel, Errors};
+pub(super) use log::LogRule;
+pub use log::{LogClass, QueryLog};
 pub(super) use text::{Class, Pattern, Rcode, RrType};

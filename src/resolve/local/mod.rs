@@ -4,6 +4,11 @@
 //! Each is a function of messages in wire form and of its rules: no socket, no clock, no cache. Who calls them, and when,
 //! is for the flight to say. What they mean is what CoreDNS's plugins of the same purpose mean.
 
+pub mod acl;
+pub mod balance;
+pub mod dns64;
+pub mod rewrite;
+
 use crate::observe::queries::Proto;
 use crate::wire::question::Question;
 use std::net::SocketAddr;

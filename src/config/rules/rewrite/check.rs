@@ -155,7 +155,7 @@ impl Check<'_> {
             }
             // What other plugins of CoreDNS know of a query. At this place hardly any of them knew anything there either.
             if inner.split_once('/').is_some_and(|(plugin, label)| !plugin.is_empty() && !label.is_empty()) {
-                self.warn(key, format!("nothing here knows of {text}: the rule never applies"));
+                self.warning(key, format!("nothing here knows of {text}: the rule never applies"));
                 return Some(EdnsOption::Variable(code, text.to_owned()));
             }
             let choices = VARIABLES.map(|name| name.trim_matches(['{', '}']));
@@ -179,7 +179,7 @@ impl Check<'_> {
         match kind {
             Kind::Regex => self.groups(from, to, &at),
             Kind::Exact if !is_legal(&absolute(to)) => {
-                self.warn(&at, format!("{} is not a legal name: the answer will be SERVFAIL", quoted(to)));
+                self.warning(&at, format!("{} is not a legal name: the answer will be SERVFAIL", quoted(to)));
             }
             _ => {}
         }
