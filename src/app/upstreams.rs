@@ -5,6 +5,7 @@
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
 mod forward;
+mod told;
 
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
@@ -129,6 +130,7 @@ impl Upstreams {
                 });
                 ways.push((forward, at, bound));
             }
+            let (log, errors) = (told::query_log(zone), told::errors(zone));
             for name in &zone.names {
                 let mut links = Vec::new();
                 for (forward, at, bound) in &ways {
@@ -145,7 +147,8 @@ impl Upstreams {
                 let plain = Zone::new(&to_wire(name), label, upstream, ttls(&zone.ttls, config));
                 let (keep, revision) = (keep(&zone.keep), revision(zone, config));
                 let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
-                zones.push((index, Arc::new(Zone { stale, prefetch, keep, nsid, revision, ..plain })));
+                let (log, errors) = (log.clone(), errors.clone());
+                zones.push((index, Arc::new(Zone { stale, prefetch, keep, nsid, log, errors, revision, ..plain })));
             }
         }
         *self.groups() = sources;
@@ -425,7 +428,7 @@ fn keep(keep: &config::Keep) -> Keep {
 /// A number that changes with everything that the answers of `zone` are made by, but for its servers and lifetimes.
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    format!("{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
+    format!("{:?}{:?}{}", zone.keep, config.answers, zone.log.is_some()).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -439,7 +442,7 @@ fn ttls(ttls: &config::Ttls, config: &Config) -> Ttls {
 }
 
 /// A zone as metrics name it: absolute, with its dot, as CoreDNS writes it.
-fn label(name: &str) -> String {
+pub(super) fn label(name: &str) -> String {
     if name == "." { name.to_owned() } else { format!("{name}.") }
 }
 

@@ -4,9 +4,11 @@ use super::Outcome;
 use super::failures::Failure;
 use super::flight::{Inner, without_generation};
 use super::stale::{Held, Overdue};
+use super::wording;
 use super::zones::Zone;
 use crate::cache::entry::{About, Refresh};
 use crate::cache::{Entry, Flags, policy};
+use crate::observe::errors::Failure as Failed;
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{Prefetch, StaleReason};
 use crate::observe::queries::Source;
@@ -72,8 +74,12 @@ impl Flight {
         let outcome = match result {
             Ok(Ok(reply)) => self.judge(reply, now),
             Ok(Err(error)) if error.is_refusal() => self.refused(&error, now),
-            Ok(Err(error)) => self.failed(error.ede(), &error.to_string(), now),
-            Err(_) => self.failed(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time", now),
+            Ok(Err(error)) => self.gave_up(&error, now),
+            Err(_) => {
+                let why = "no upstream answered in time";
+                self.tell(why, || format!("{why}: i/o timeout"), now);
+                self.fail(ede::NO_REACHABLE_AUTHORITY, why, now)
+            }
         };
         let newer = outcome.entry.as_ref().filter(|_| outcome.source == Source::Miss);
         if let Some(entry) = newer {
@@ -187,12 +193,40 @@ impl Flight {
         held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, &why))
     }
 
+    /// SERVFAIL, since no reply came, or the old answer.
+    fn gave_up(&self, error: &Error, now: Moment) -> Outcome {
+        let why = error.to_string();
+        self.tell(&why, || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport)), now);
+        self.fail(error.ede(), &why, now)
+    }
+
     /// SERVFAIL, with the reason, or the old answer.
     fn failed(&self, code: u16, why: &str, now: Moment) -> Outcome {
+        self.tell(why, || why.to_owned(), now);
+        self.fail(code, why, now)
+    }
+
+    /// Says in the log why it failed, in the words that CoreDNS has for it if the zone wants these.
+    fn tell(&self, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
-        if let Some(suppressed) = LINE.allow(now) {
-            tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+        let Some(errors) = &self.zone.errors else {
+            if let Some(suppressed) = LINE.allow(now) {
+                tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+            }
+            return;
+        };
+        let failure = Failed { rcode: rcode::SERVFAIL, question: &self.question, why: &in_coredns_words() };
+        if let Some(every) = errors.failed(&failure, now) {
+            let errors = Arc::clone(errors);
+            tokio::spawn(async move {
+                sleep(every).await;
+                errors.tell(now + every);
+            });
         }
+    }
+
+    /// SERVFAIL, with the reason, or the old answer.
+    fn fail(&self, code: u16, why: &str, now: Moment) -> Outcome {
         let error = (code, why.into());
         self.or_stale(Outcome::failure(rcode::SERVFAIL, error, Source::Miss, self.zone.label, now), now)
     }

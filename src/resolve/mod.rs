@@ -20,6 +20,7 @@ pub mod local;
 mod lookup;
 mod loops;
 mod stale;
+mod wording;
 mod zones;
 
 pub use flight::Resolver;
@@ -28,6 +29,7 @@ pub use stale::Staleness;
 pub use zones::{Keep, Zone, Zones};
 
 use crate::cache::{Entry, Flags};
+use crate::observe::coredns::cells::Plugin;
 use crate::observe::queries::{QueryCells, Source};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
@@ -98,6 +100,8 @@ pub struct Outcome {
     pub whole_ttl: bool,
     /// How the answer came about.
     pub source: Source,
+    /// Which rule wrote it, if any did.
+    pub plugin: Option<Plugin>,
     /// Label of the zone.
     pub zone: u16,
     /// When it was ready.
@@ -108,7 +112,17 @@ impl Outcome {
     /// An answer that is as good as its entry.
     fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
         let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        Outcome { entry: Some(entry), rcode, error: None, stale: None, whole_ttl: false, source, zone, at }
+        Outcome {
+            entry: Some(entry),
+            rcode,
+            error: None,
+            stale: None,
+            whole_ttl: false,
+            source,
+            plugin: None,
+            zone,
+            at,
+        }
     }
 
     /// A refusal, with its reason.
@@ -124,6 +138,6 @@ impl Outcome {
 
     /// An answer without records.
     fn empty(rcode: u16, error: Option<(u16, Arc<str>)>, source: Source, zone: u16, at: Moment) -> Outcome {
-        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, source, zone, at }
+        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, source, plugin: None, zone, at }
     }
 }
