@@ -8,6 +8,7 @@
 //! (`persist`), workers, listeners, probes. The end is the start backwards: readiness falls first, then sockets leave their
 //! groups with their queues read out, then what is in flight is answered, and the cache is saved.
 
+mod coredns;
 mod endpoints;
 mod guard;
 pub mod last_good;
@@ -71,6 +72,8 @@ pub struct Options {
     pub source: Option<PathBuf>,
     /// The fingerprint of that file's content.
     pub fingerprint: u64,
+    /// That content.
+    pub text: String,
     /// What the command line puts over the file, at each reload as well.
     pub overrides: Overrides,
     /// Where an accepted configuration is kept for the next server, if a guardian will start one.
@@ -79,8 +82,8 @@ pub struct Options {
 
 impl From<(config::Loaded, Overrides)> for Options {
     fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
-        let config::Loaded { config, source, fingerprint, .. } = loaded;
-        Options { config, source, fingerprint, overrides, last_good: None }
+        let config::Loaded { config, source, fingerprint, text, .. } = loaded;
+        Options { config, source, fingerprint, text, overrides, last_good: None }
     }
 }
 
@@ -262,12 +265,14 @@ pub struct Prepared {
 /// When an upstream is not there.
 pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Error> {
     let config = &options.config;
-    let metrics = Metrics::new();
+    let metrics = if config.coredns_names { Metrics::with_coredns_names() } else { Metrics::new() };
+    coredns::describe(&metrics, config, &options.text);
     let upstreams = Upstreams::new(sockets::dns_addresses(config), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
+    coredns::report(&metrics, Arc::clone(&store), upstreams.clone());
     Ok(Prepared { options, store, resolver, upstreams, metrics, log, persistence: None })
 }
 
@@ -322,6 +327,9 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
             let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
             tracing::error!(%error, "cannot serve HTTP");
         }));
+    }
+    if let Some(health) = config.health.filter(|_| metrics.coredns().is_some()) {
+        beside.push(Box::pin(coredns::probe(Arc::clone(&metrics), health)));
     }
     let (config, last_good) = (Mutex::new(options.config), options.last_good);
     let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good });

@@ -5,15 +5,16 @@
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
 mod forward;
+mod told;
 
-use super::rules;
+use super::rules::{self, Rules};
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
-use crate::resolve::local::rewrite::InvalidPattern;
 use crate::resolve::{Keep, Zone, Zones};
+use crate::sys::clock::Moment;
 use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
@@ -43,7 +44,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub enum Error {
     /// A rule cannot be followed.
     #[error(transparent)]
-    Rule(#[from] InvalidPattern),
+    Rule(#[from] rules::Error),
     /// The environment does not say where kube-dns is.
     #[error(
         "forward.to names kube-dns, but {KUBE_DNS} is {0}: create the Service kube-dns-upstream before this pod, \
@@ -74,6 +75,8 @@ struct Inner {
     told: Mutex<HashMap<String, Vec<String>>>,
     /// Forwarding loops found.
     loops: Counter,
+    /// The zones' own rules.
+    rules: Rules,
     /// What is counted of all groups together.
     tally: Arc<Tally>,
 }
@@ -112,8 +115,8 @@ impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
         let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (loops, tally) = (Counter::new(), Arc::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally }))
+        let (loops, tally, rules) = (Counter::new(), Arc::default(), Rules::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally, rules }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -126,7 +129,7 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for (index, zone) in config.zones.iter().enumerate() {
-            let (before, behind) = (rules::before(zone), rules::behind(zone)?);
+            let (before, behind) = (self.0.rules.before(zone), self.0.rules.behind(zone)?);
             let mut ways = Vec::new();
             for forward in &zone.forwards {
                 let at = self.source(forward, &old, &mut sources)?;
@@ -135,6 +138,7 @@ impl Upstreams {
                 });
                 ways.push((forward, at, bound));
             }
+            let (log, errors) = (told::query_log(zone), told::errors(zone));
             for name in &zone.names {
                 let mut links = Vec::new();
                 for (forward, at, bound) in &ways {
@@ -152,11 +156,13 @@ impl Upstreams {
                 let (keep, revision) = (keep(&zone.keep), revision(zone, config));
                 let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
                 let (before, behind) = (before.clone(), behind.clone());
-                let zone = Zone { stale, prefetch, keep, before, behind, nsid, revision, ..plain };
+                let (log, errors) = (log.clone(), errors.clone());
+                let zone = Zone { stale, prefetch, keep, before, behind, nsid, log, errors, revision, ..plain };
                 zones.push((index, Arc::new(zone)));
             }
         }
         *self.groups() = sources;
+        self.0.rules.keep(config);
         let of = |view: View| {
             let members = zones.iter().filter(|(index, _)| view.zones.contains(index));
             (view.places, members.map(|(_, zone)| Arc::clone(zone)).collect())
@@ -179,6 +185,11 @@ impl Upstreams {
         };
         sources.push(Source { forward: forward.clone(), group, routes: Vec::new() });
         Ok(sources.len() - 1)
+    }
+
+    /// The zones' own rules.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     /// Every server of every group, by address; one that several groups use is there once for each.
@@ -280,6 +291,7 @@ impl Upstreams {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            self.0.rules.refresh(Moment::now());
             let sources = self.groups().clone();
             self.refresh(&sources).await;
         }
@@ -434,8 +446,8 @@ fn keep(keep: &config::Keep) -> Keep {
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     let rules = (&zone.rewrite, &zone.dns64, &zone.acl, &zone.load_balance, &zone.hosts, &zone.respond);
-    let others = (&zone.keep, &config.answers, zone.whoami, zone.refuse_any, zone.minimal_responses);
-    format!("{rules:?}{others:?}").hash(&mut hasher);
+    let switches = (zone.whoami, zone.refuse_any, zone.minimal_responses, zone.log.is_some());
+    format!("{rules:?}{switches:?}{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -449,7 +461,7 @@ fn ttls(ttls: &config::Ttls, config: &Config) -> Ttls {
 }
 
 /// A zone as metrics name it: absolute, with its dot, as CoreDNS writes it.
-fn label(name: &str) -> String {
+pub(super) fn label(name: &str) -> String {
     if name == "." { name.to_owned() } else { format!("{name}.") }
 }
 
