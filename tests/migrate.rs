@@ -104,11 +104,16 @@ fn a_typo_is_refused_by_every_command_with_file_line_and_directive() {
 fn what_is_to_be_known_goes_to_standard_error_and_the_yaml_does_not() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("any-name");
-    fs::write(&file, ".:53 { # all of it\n bind 127.0.0.1\n forward . __PILLAR__UPSTREAM__SERVERS__\n loop\n}\n").unwrap();
+    fs::write(&file, ".:53 { # all of it\n bind 127.0.0.1\n forward . __PILLAR__UPSTREAM__SERVERS__\n loop\n}\n")
+        .unwrap();
     let file = file.to_str().unwrap();
     let text = nodens(&["migrate", file]);
     assert_eq!(text.status.code(), Some(0));
-    assert!(stdout(&text).contains("match: [.]  # all of it") && !stdout(&text).contains("warning"), "{}", stdout(&text));
+    assert!(
+        stdout(&text).contains("match: [.]  # all of it") && !stdout(&text).contains("warning"),
+        "{}",
+        stdout(&text)
+    );
     let notes = stderr(&text);
     assert!(notes.contains(&format!("warning: {file}:3:12: __PILLAR__UPSTREAM__SERVERS__: ")), "{notes}");
     assert!(notes.contains(&format!("warning: {file}:4:2: loop: ")), "{notes}");

@@ -45,7 +45,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         limits: check.limits(&file.limits),
         metrics,
         coredns_names: file.metrics.coredns_names.unwrap_or(false),
-        health: Some(health),
+        health: file.health.enabled.unwrap_or(true).then_some(health),
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
         listen,

@@ -333,6 +333,8 @@ pub(super) struct Metrics {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Health {
+    /// Whether they are answered at all. Default: true. Takes a restart.
+    pub(super) enabled: Option<bool>,
     /// Where /health and /ready are served. Default: port 8080 of the first listen address. Takes a restart.
     pub(super) listen: Option<Text<SocketAddr>>,
 }
