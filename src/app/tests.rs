@@ -40,7 +40,14 @@ fn child() {
             panic!("out of luck");
         })
         .unwrap();
-    let options = Options { config, source: None, fingerprint: 0, overrides: Overrides::default(), last_good: None };
+    let options = Options {
+        config,
+        watcher: None,
+        passed_over: Vec::new(),
+        rendered: None,
+        overrides: Overrides::default(),
+        last_good: None,
+    };
     run(options).unwrap();
 }
 

@@ -4,6 +4,7 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod node;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +35,8 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let metrics = check.metrics(&file.metrics);
     let health = check.health(&file.health, &listen);
     let network = check.network(&file.network, &listen, &cluster_domain);
+    let metrics_optional = check.metrics_optional(&file.metrics, &metrics);
+    let (health_also, lame_duck) = check.health_besides(&file.health);
     let config = Config {
         network,
         cache: check.cache(&file.cache),
@@ -43,7 +46,10 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         },
         limits: check.limits(&file.limits),
         metrics,
+        metrics_optional,
         health: Some(health),
+        health_also,
+        lame_duck,
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
         listen,
@@ -123,13 +129,13 @@ impl Check<'_> {
             allow_from.clear();
         }
         let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
-        Listen { addresses, port, workers, allow_from }
+        Listen { addresses, port, workers, allow_from, timeouts: self.timeouts(&given.timeouts) }
     }
 
     fn network(&mut self, given: &file::Network, listen: &Listen, cluster_domain: &str) -> Network {
-        let file::Interface { manage, name, kind } = &given.interface;
+        let file::Interface { manage, name, kind, keep } = &given.interface;
         let name = name.as_ref().map_or(limits::INTERFACE_NAME, |text| &text.0.0).to_owned();
-        let interface = Interface { name, kind: kind.unwrap_or_default() };
+        let interface = Interface { name, kind: kind.unwrap_or_default(), keep: keep.unwrap_or(false) };
         let firewall = given.firewall.unwrap_or_default();
         let fail_open = &given.fail_open;
         let endpoint = fail_open.endpoints.as_ref().map_or_else(
@@ -151,6 +157,7 @@ impl Check<'_> {
             self.warnings.push(self.origins.problem("network.failOpen", message));
         }
         Network {
+            addresses: self.network_addresses(given, listen),
             interface: manage.unwrap_or(true).then_some(interface),
             firewall,
             fail_open: (enabled && firewall != Firewall::None).then_some(endpoint),
@@ -283,7 +290,8 @@ impl Check<'_> {
         let listen = listen.map(|(i, ip)| (SocketAddr::new(*ip, config.listen.port), format!("listen.addresses[{i}]")));
         let metrics = config.metrics.iter().enumerate().map(|(i, a)| (*a, format!("metrics.listen[{i}]")));
         let health = config.health.map(|a| (a, "health.listen".to_owned()));
-        let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).collect();
+        let also = config.health_also.iter().enumerate().map(|(i, a)| (*a, format!("health.also[{i}]")));
+        let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).chain(also).collect();
         for (i, (address, key)) in all.iter().enumerate() {
             let clash = all[..i].iter().find(|(other, _)| overlap(address, other));
             // Two listen addresses that are the same are reported as such.

@@ -11,10 +11,12 @@ mod later;
 pub mod limits;
 mod load;
 mod network;
+pub mod node_cache;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
 mod shape;
+mod source;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -31,6 +33,7 @@ pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, s
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use source::Source;
 pub use text::Workers;
 
 /// A valid configuration, complete with defaults.
@@ -48,8 +51,14 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// The same, where the port can be had.
+    pub metrics_optional: Vec<SocketAddr>,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
+    /// Where they are answered besides.
+    pub health_also: Vec<SocketAddr>,
+    /// How long queries are still taken once `/ready` has fallen, before a stop.
+    pub lame_duck: Duration,
     /// What is logged.
     pub log: Log,
     /// The domain of the cluster, written like [`Zone::names`].
@@ -67,6 +76,19 @@ pub struct Listen {
     pub workers: Workers,
     /// Networks that may ask; empty for everyone.
     pub allow_from: Vec<IpNet>,
+    /// How long TCP clients may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long TCP clients may take; what is not said is for the server to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the first query is there.
+    pub read: Option<Duration>,
+    /// To take an answer.
+    pub write: Option<Duration>,
+    /// Between an answer and the next query.
+    pub idle: Option<Duration>,
 }
 
 /// The cache.

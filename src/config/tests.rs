@@ -58,7 +58,7 @@ fn good(text: &str) -> Config {
 
 fn args(listen: &[&str], upstream: &[&str]) -> Overrides {
     let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
-    Overrides { listen: own(listen), upstream: own(upstream) }
+    Overrides { listen: own(listen), upstream: own(upstream), node_cache: None }
 }
 
 fn with_args(text: &str, overrides: &Overrides) -> Result<Config, String> {

@@ -1,0 +1,1 @@
+//! What is read in node-cache's place, without any of its files.
