@@ -14,6 +14,7 @@ use nodens::wire::header::{self, Header};
 use nodens::wire::question::{CLASS_IN, Question, rtype};
 use nodens::wire::reply::{self, Asked};
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 const NAMES: usize = 10_000;
@@ -34,8 +35,16 @@ fn entry(question: &Question, n: u16) -> Entry {
         message.extend(i.to_be_bytes());
     }
     let stored = Moment::default();
-    let about =
-        About { stored, lifetime: 3600, rcode: 0, negative: false, flags: Flags::default(), zone: 1, upstream: 1 };
+    let about = About {
+        stored,
+        lifetime: 3600,
+        rcode: 0,
+        negative: false,
+        flags: Flags::default(),
+        ruled: false,
+        zone: 1,
+        upstream: 1,
+    };
     Entry::new(&message, about)
 }
 
@@ -50,6 +59,7 @@ fn hit(c: &mut Criterion) {
         let (zones, limits) = (Zones::default(), Limits::default());
         let resolver = Resolver::start(Arc::clone(&store), zones, limits, Arc::clone(&metrics), Clock::System);
         let front = Front::new(store, resolver, metrics, Acl::default(), Vec::new());
+        let door = front.door((Ipv4Addr::LOCALHOST, 53).into());
         let packets: Vec<Vec<u8>> =
             questions.iter().map(|q| reply::upstream_query(q.as_bytes(), true, false, false)).collect();
         let (mut i, mut out, mut hot) = (0, [0; 1232], Hot::default());
@@ -58,9 +68,10 @@ fn hit(c: &mut Criterion) {
             b.iter(|| {
                 i = (i + 7919) % NAMES;
                 let store = &front.store;
-                let verdict = judge(black_box(&packets[i]), |q, flags| hot.get(store, &store.key(q, flags), now));
+                let verdict =
+                    judge(black_box(&packets[i]), door.view(), |q, flags| hot.get(store, &store.key(q, flags), now));
                 let Verdict::Hit(query, entry) = verdict else { unreachable!("every name is in the store") };
-                front.write_hit(entry, &Asked::over_udp(&query), now, &mut out).unwrap()
+                front.write_hit(entry, &Asked::over_udp(&query, front.manner), &door, now, &mut out).unwrap()
             })
         });
     }

@@ -26,7 +26,8 @@ fn entry(question: &Question, negative: bool) -> Entry {
         message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1]);
     }
     let stored = Moment::default();
-    let about = About { stored, lifetime: 3600, rcode, negative, flags: Flags::default(), zone: 1, upstream: 1 };
+    let about =
+        About { stored, lifetime: 3600, rcode, negative, flags: Flags::default(), ruled: false, zone: 1, upstream: 1 };
     Entry::new(&message, about)
 }
 

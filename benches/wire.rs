@@ -9,7 +9,7 @@ use nodens::sys::clock::Moment;
 use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate, Query};
 use nodens::wire::question::{CLASS_IN, Question, rtype};
-use nodens::wire::reply::{self, Asked, Notes, Ttl};
+use nodens::wire::reply::{self, Asked, Manner, Notes, Ttl};
 use nodens::wire::validate;
 use std::hint::black_box;
 
@@ -67,12 +67,13 @@ fn write(c: &mut Criterion) {
         rcode: 0,
         negative: false,
         flags: Flags::default(),
+        ruled: false,
         zone: 1,
         upstream: 1,
     };
     for (name, records) in [("1 record", 1), ("8 records", 8), ("100 records, truncated", 100)] {
         let entry = Entry::new(&message(records), about);
-        let asked = Asked::over_udp(&query);
+        let asked = Asked::over_udp(&query, Manner::default());
         let mut out = [0; 1232];
         group.bench_function(name, |b| {
             b.iter(|| {

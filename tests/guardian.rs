@@ -108,11 +108,12 @@ fn g13_a_server_that_answers_now_and_then_is_not_believed() {
     let asking = Asking::start(&world.pods[0], &["--rate=50", "--timeout=300"], &setup.targets());
     sleep(Duration::from_secs(5));
     let figures = asking.finish();
-    let local: u64 = figures.iter().map(|f| f.local).sum();
+    let (local, asked): (u64, u64) = figures.iter().fold((0, 0), |(l, n), f| (l + f.local, n + f.sent));
     world.node.sh("nft delete table inet trouble");
     let back = world::within(Duration::from_secs(15), || setup.is_served(&world));
-    println!("{local} answered here; back after {back:?}");
-    assert_eq!(local, 0);
+    println!("{local} of {asked} answered here; back after {back:?}");
+    // Ports are drawn: some good rounds in a row are possible, and end with the next bad one. Believed, it would be a third.
+    assert!(local * 20 < asked, "{local} of {asked}");
     assert!(back.is_some(), "{}", nodens.log());
 }
 

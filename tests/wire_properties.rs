@@ -17,7 +17,7 @@ use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate};
 use nodens::wire::question::{self, Question};
 use nodens::wire::record::{self, Section};
-use nodens::wire::reply::{self, Asked, Notes, STREAM_LIMIT, Ttl};
+use nodens::wire::reply::{self, Asked, Manner, Notes, STREAM_LIMIT, Ttl};
 use nodens::wire::validate;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -205,7 +205,7 @@ fn www() -> Question {
     Question::new(b"\x03www\x07example\x00", 1, 1).unwrap()
 }
 
-const TTLS: Ttls = Ttls { positive: (0, 3600), negative: (0, 60), failure: Duration::from_secs(5) };
+const TTLS: Ttls = Ttls { positive: (0, 3600), negative: (0, 60), failure: Duration::from_secs(5), one: false };
 
 fn entry(message: &[u8], rcode: u16) -> Entry {
     let about = About {
@@ -214,6 +214,7 @@ fn entry(message: &[u8], rcode: u16) -> Entry {
         rcode,
         negative: false,
         flags: Flags::default(),
+        ruled: false,
         zone: 0,
         upstream: 0,
     };
@@ -225,7 +226,14 @@ fn read_all(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Gate::Ask(query) = query::read(bytes) {
         let mut out = vec![0; STREAM_LIMIT];
         let stored = entry(&reply::upstream_query(www().as_bytes(), true, false, false), 0);
-        reply::answer(&stored.as_stored(), &Asked::over_udp(&query), Ttl::Aged(1), true, &Notes::default(), &mut out);
+        reply::answer(
+            &stored.as_stored(),
+            &Asked::over_udp(&query, Manner::default()),
+            Ttl::Aged(1),
+            true,
+            &Notes::default(),
+            &mut out,
+        );
     }
     if let Some((_, records)) = record::of(bytes) {
         prop_assert!(records.count() <= bytes.len() / 11 + 1);
@@ -293,7 +301,7 @@ proptest! {
             prop_assert_eq!(entry.question(), question.as_bytes());
             let client = reply::upstream_query(question.as_bytes(), true, false, true);
             if let Gate::Ask(query) = query::read(&client) {
-                for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 80)] {
+                for asked in [Asked::over_udp(&query, Manner::default()), Asked::over_tcp(&query, 80, Manner::default())] {
                     let asked = Asked { id, flags: id & !header::OPCODE, ..asked };
                     let mut out = vec![0; STREAM_LIMIT];
                     let len = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(age), false, &Notes::default(), &mut out);
@@ -372,7 +380,7 @@ proptest! {
         client.queries = vec![Query::query(spelled, RecordType::A)];
         let packet = client.to_vec().unwrap();
         let Gate::Ask(query) = query::read(&packet) else { panic!("not looked up: {client}") };
-        let asked = if tcp { Asked::over_tcp(&query, 80) } else { Asked::over_udp(&query) };
+        let asked = if tcp { Asked::over_tcp(&query, 80, Manner::default()) } else { Asked::over_udp(&query, Manner::default()) };
         let asked = Asked { limit: asked.limit.min(400 + limit), ..asked };
         let bytes = message.to_vec().unwrap();
         let rcode = u16::from(message.metadata.response_code);
@@ -429,8 +437,8 @@ proptest! {
     fn refusals_are_read_back(client in asked(name()), tcp in any::<bool>(), rcode in 0u16..24, ede in any::<u16>()) {
         let packet = client.to_vec().unwrap();
         let Gate::Ask(query) = query::read(&packet) else { panic!("not looked up: {client}") };
-        let asked = if tcp { Asked::over_tcp(&query, 80) } else { Asked::over_udp(&query) };
-        let notes = Notes { error: Some((ede, "why")), explanation: Some("how") };
+        let asked = if tcp { Asked::over_tcp(&query, 80, Manner::default()) } else { Asked::over_udp(&query, Manner::default()) };
+        let notes = Notes { error: Some((ede, "why")), explanation: Some("how"), name: None };
         let mut out = [0; 1500];
         let len = reply::empty(&asked, rcode, &notes, &mut out).unwrap();
         prop_assert!(len <= asked.limit);
@@ -487,7 +495,7 @@ proptest! {
         let least = question_end(&bytes) + 11;
         let mut out = vec![0; STREAM_LIMIT];
         for limit in least - 3..=(bytes.len() + 15) {
-            let asked = Asked { limit, ..Asked::over_udp(&query) };
+            let asked = Asked { limit, ..Asked::over_udp(&query, Manner::default()) };
             let len = reply::answer(&stored.as_stored(), &asked, Ttl::Aged(1), false, &Notes::default(), &mut out);
             prop_assert_eq!(len.is_some(), limit >= least, "limit {}", limit);
             let Some(len) = len else { continue };

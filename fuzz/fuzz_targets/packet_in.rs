@@ -12,7 +12,7 @@ use nodens::cache::{Entry, Flags};
 use nodens::sys::clock::Moment;
 use nodens::wire::header::{self, Header};
 use nodens::wire::query::{self, Gate, Query};
-use nodens::wire::reply::{self, Asked, Notes, Ttl};
+use nodens::wire::reply::{self, Asked, Manner, Notes, Ttl};
 
 /// An answer with `n` records to the question of `query`.
 fn entry(query: &Query<'_>, n: u16) -> Entry {
@@ -22,7 +22,7 @@ fn entry(query: &Query<'_>, n: u16) -> Entry {
     (0..n).for_each(|_| message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 10, 0, 0, 1]));
     let flags = Flags::default();
     let about =
-        About { stored: Moment::default(), lifetime: 30, rcode: 0, negative: false, flags, zone: 0, upstream: 0 };
+        About { stored: Moment::default(), lifetime: 30, rcode: 0, negative: false, flags, ruled: false, zone: 0, upstream: 0 };
     Entry::new(&message, about)
 }
 
@@ -41,10 +41,12 @@ fuzz_target!(|packet: &[u8]| {
                 let subnet = packet.windows(2).any(|code| code == [0, 8]);
                 assert!(subnet, "looked up, but not readable");
             }
-            for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 100)] {
+            let coredns = Manner { like_coredns: true, udp_limit: 4096 };
+            let manners = [Manner::default(), coredns];
+            for asked in manners.map(|m| [Asked::over_udp(&query, m), Asked::over_tcp(&query, 100, m)]).concat() {
                 for n in [0, 1, 200] {
                     let entry = entry(&query, n);
-                    let notes = Notes { error: None, explanation: asked.explain().then_some("source=hit") };
+                    let notes = Notes { explanation: asked.explain().then_some("source=hit"), ..Notes::default() };
                     let len =
                         reply::answer(&entry.as_stored(), &asked, Ttl::Aged(7), false, &notes, &mut out).expect("room");
                     check(&out[..len], asked.limit);
@@ -52,8 +54,8 @@ fuzz_target!(|packet: &[u8]| {
             }
         }
         Gate::Decline(query, code) => {
-            let asked = Asked::over_udp(&query);
-            let len = reply::empty(&asked, code, &Notes { error: Some((21, "")), explanation: None }, &mut out);
+            let asked = Asked::over_udp(&query, Manner::default());
+            let len = reply::empty(&asked, code, &Notes { error: Some((21, "")), ..Notes::default() }, &mut out);
             check(&out[..len.expect("room")], asked.limit);
         }
         Gate::Bare(header, code) => {

@@ -9,7 +9,7 @@ use nodens::cache::persist::{self, Terms};
 use nodens::observe::labels::Labels;
 use nodens::sys::clock::Moment;
 use nodens::wire::query::{self, Gate};
-use nodens::wire::reply::{self, Asked, Notes, Ttl};
+use nodens::wire::reply::{self, Asked, Manner, Notes, Ttl};
 use std::io::Cursor;
 use std::ops::ControlFlow;
 use std::time::{Duration, UNIX_EPOCH};
@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
     for entry in entries {
         let client = reply::upstream_query(entry.question(), true, false, true);
         if let Gate::Ask(query) = query::read(&client) {
-            let (asked, notes) = (Asked::over_udp(&query), Notes::default());
+            let (asked, notes) = (Asked::over_udp(&query, Manner::default()), Notes::default());
             let _ = reply::answer(&entry.as_stored(), &asked, Ttl::Aged(entry.age(now)), true, &notes, &mut out);
         }
         store.insert(entry, 0);

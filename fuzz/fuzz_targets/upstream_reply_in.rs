@@ -13,11 +13,11 @@ use nodens::sys::clock::Moment;
 use nodens::wire::header;
 use nodens::wire::query::{self, Gate};
 use nodens::wire::question::{self, Question};
-use nodens::wire::reply::{self, Asked, Notes, Ttl};
+use nodens::wire::reply::{self, Asked, Manner, Notes, Ttl};
 use nodens::wire::validate;
 use std::time::Duration;
 
-const TTLS: Ttls = Ttls { positive: (0, 3600), negative: (1, 60), failure: Duration::from_secs(5) };
+const TTLS: Ttls = Ttls { positive: (0, 3600), negative: (1, 60), failure: Duration::from_secs(5), one: false };
 
 /// What of a record stays as it is.
 fn lasting(r: &Record) -> impl PartialEq + std::fmt::Debug + use<> {
@@ -46,6 +46,7 @@ fuzz_target!(|input: (u16, u32, &[u8])| {
         rcode: reply.rcode,
         negative: false,
         flags: Flags::default(),
+        ruled: false,
         zone: 0,
         upstream: 0,
     };
@@ -55,7 +56,7 @@ fuzz_target!(|input: (u16, u32, &[u8])| {
     assert!(kept.edns.is_none());
     let Gate::Ask(query) = query::read(&client) else { return };
     let mut out = vec![0; 65_535];
-    for asked in [Asked::over_udp(&query), Asked::over_tcp(&query, 100)] {
+    for asked in [Asked::over_udp(&query, Manner::default()), Asked::over_tcp(&query, 100, Manner::default())] {
         let asked = Asked { id, flags: id & !header::OPCODE, ..asked };
         let len =
             reply::answer(&entry.as_stored(), &asked, Ttl::Aged(age), true, &Notes::default(), &mut out).expect("room");

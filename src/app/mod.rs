@@ -26,7 +26,7 @@ use crate::admin::ready::Readiness;
 use crate::admin::{self, Routes};
 use crate::cache::Store;
 use crate::config::reload::Watcher;
-use crate::config::{self, Config, Overrides, Problem};
+use crate::config::{self, AnswerStyle, Answers, Config, Overrides, Problem};
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Limits, Resolver};
@@ -36,6 +36,7 @@ use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
 use crate::sys::code;
+use crate::wire::reply::Manner;
 use ipnet::{IpNet, Ipv4Net};
 use last_good::LastGood;
 use node_cache::{PidFile, Written};
@@ -313,16 +314,20 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     let own = sockets.addresses();
     let readiness = Readiness::new(Clock::System);
     let acl = acl(config);
-    let front = Arc::new(Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()));
+    let manner = manner(config);
+    let front = Front::new(store, resolver, Arc::clone(&metrics), acl, own.clone()).in_manner(manner);
+    let front = Arc::new(front);
     let house = House::new(Arc::clone(&front), connection_limits(config));
     let mut workers = Vec::new();
     for socket in sockets.udp {
-        workers.push(Worker::start(Arc::clone(&front), socket).map_err(system("a UDP worker"))?);
+        let door = front.door(socket.local_addr().map_err(system("a UDP worker"))?);
+        workers.push(Worker::start(Arc::clone(&front), door, socket).map_err(system("a UDP worker"))?);
     }
     let mut listeners = JoinSet::new();
     for listener in sockets.tcp {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(system("a TCP listener"))?;
-        listeners.spawn(Arc::clone(&house).serve(listener));
+        let door = front.door(listener.local_addr().map_err(system("a TCP listener"))?);
+        listeners.spawn(Arc::clone(&house).serve(door, listener));
     }
     readiness.listeners(&own);
     let mut background = JoinSet::new();
@@ -435,11 +440,17 @@ impl Parts {
 fn acl(config: &Config) -> Acl {
     let mut networks = config.listen.allow_from.clone();
     if !networks.is_empty() {
-        networks.extend(config.listen.addresses.iter().map(|&ip| IpNet::from(ip)));
+        networks.extend(config.listen.addresses.iter().map(|address| IpNet::from(address.ip())));
         networks.push(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into());
         networks.push(IpAddr::from(Ipv6Addr::LOCALHOST).into());
     }
     Acl::new(networks)
+}
+
+/// How answers are written.
+fn manner(config: &Config) -> Manner {
+    let Answers { style, udp_size } = config.answers;
+    Manner { like_coredns: style == AnswerStyle::Coredns, udp_limit: udp_size }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -184,9 +184,9 @@ impl Keeper {
     fn load(&self, zones: &Zones, too_late: &AtomicBool) {
         let (generation, mut loaded, mut bytes) = (self.store.generation(), 0, 0);
         let zone = |name: &[u8]| {
-            let zone = zones.find(name)?;
+            let zone = zones.find(0, name)?;
             let refresh = zone.prefetch.map(|rule| Refresh::new(rule, rand::random()));
-            Some((zone.label, refresh.unwrap_or_default()))
+            Some(persist::Owner { zone: zone.label, refresh: refresh.unwrap_or_default(), ruled: zone.is_ruled() })
         };
         let read = || -> Result<SystemTime, persist::Error> {
             let file = Patient { file: self.place.open()?, too_late };

@@ -95,6 +95,7 @@ fn put_in_force(parts: &Parts, name: &Source, loaded: Loaded) {
 fn apply(parts: &Parts, config: &Config) -> Result<(), super::upstreams::Error> {
     let zones = parts.upstreams.zones(config)?;
     parts.front.resolver.reconfigure(zones, limits(config));
+    parts.front.assign_views();
     parts.front.acl.store(Arc::new(acl(config)));
     parts.house.set_limits(connection_limits(config));
     if let Some(log) = &parts.log

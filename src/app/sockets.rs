@@ -175,7 +175,7 @@ impl Sockets {
 
 /// Where `config` wants DNS to be answered.
 pub(super) fn dns_addresses(config: &Config) -> Vec<SocketAddr> {
-    config.listen.addresses.iter().map(|&ip| SocketAddr::new(ip, config.listen.port)).collect()
+    config.listen.addresses.clone()
 }
 
 /// UDP sockets for each address.
@@ -274,7 +274,7 @@ mod tests {
             Sockets::from_inherited(config, descriptors).unwrap_err().to_string()
         };
         let mut other = config.clone();
-        other.listen.port = 1;
+        other.listen.addresses[0].set_port(1);
         let stranger = format!("inherited socket at {dns} (udp) is not in the configuration");
         assert!(says(&other, passed(&bound)).starts_with(&stranger));
         let mut other = config.clone();

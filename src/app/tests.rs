@@ -28,7 +28,7 @@ fn child() {
     );
     let mut config = config::load_str("test", &text).unwrap().config;
     // Any port that is free, which a file cannot ask for.
-    config.listen.port = 0;
+    config.listen.addresses[0].set_port(0);
     std::thread::Builder::new()
         .name("worker".to_owned())
         .spawn(move || {

@@ -6,10 +6,10 @@
 
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
-use crate::config::{self, Config, Forward, Target, resolvconf};
+use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
-use crate::resolve::{Zone, Zones};
+use crate::resolve::{Keep, Zone, Zones};
 use crate::upstream::{self, Endpoint, Exchange, Group, Route, Security, Server};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
@@ -17,6 +17,7 @@ use crate::wire::reply;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,7 +99,7 @@ impl Upstreams {
         let old = self.groups().clone();
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
-        for zone in &config.zones {
+        for (index, zone) in config.zones.iter().enumerate() {
             let of = |known: &Source| known.forward == zone.forward;
             let old = old.iter().find(|known| of(known));
             let at = match sources.iter().position(of) {
@@ -121,12 +122,18 @@ impl Upstreams {
                 let upstream = route as Arc<dyn Exchange>;
                 let label = self.0.metrics.zones.intern(&label(name));
                 let (stale, prefetch) = (zone.serve_stale.map(stale), zone.prefetch.map(prefetch));
-                let ttls = ttls(&zone.ttls);
-                zones.push(Zone { name: to_wire(name).into(), label, upstream, ttls, stale, prefetch });
+                let plain = Zone::new(&to_wire(name), label, upstream, ttls(&zone.ttls, config));
+                let (keep, revision) = (keep(&zone.keep), revision(zone, config));
+                let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
+                zones.push((index, Arc::new(Zone { stale, prefetch, keep, nsid, revision, ..plain })));
             }
         }
         *self.groups() = sources;
-        Ok(Zones::new(zones))
+        let of = |view: View| {
+            let members = zones.iter().filter(|(index, _)| view.zones.contains(index));
+            (view.places, members.map(|(_, zone)| Arc::clone(zone)).collect())
+        };
+        Ok(Zones::of_views(config.views().into_iter().map(of)))
     }
 
     /// Every server of every group, by address; one that several groups use is there once for each.
@@ -381,11 +388,30 @@ fn prefetch(rules: config::Prefetch) -> Prefetch {
     Prefetch { min_hits: rules.min_hits, remaining: rules.remaining }
 }
 
-fn ttls(ttls: &config::Ttls) -> Ttls {
+fn keep(keep: &config::Keep) -> Keep {
+    let wire = |names: &[String]| names.iter().map(|name| to_wire(name).into()).collect();
+    Keep {
+        nothing: !keep.enabled,
+        only: wire(&keep.only),
+        never_positive: wire(&keep.never_positive),
+        never_negative: wire(&keep.never_negative),
+        whole_ttl: keep.whole_ttl,
+    }
+}
+
+/// A number that changes with everything that the answers of `zone` are made by, but for its servers and lifetimes.
+fn revision(zone: &config::Zone, config: &Config) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    format!("{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn ttls(ttls: &config::Ttls, config: &Config) -> Ttls {
     Ttls {
         positive: (seconds(ttls.positive_min), seconds(ttls.positive_max)),
         negative: (seconds(ttls.negative_min), seconds(ttls.negative_max)),
         failure: ttls.failure,
+        one: config.answers.style == AnswerStyle::Coredns,
     }
 }
 

@@ -22,8 +22,10 @@ pub struct About {
     pub rcode: u16,
     /// Does it say that the name or the type does not exist?
     pub negative: bool,
-    /// DO and CD of the query it answers.
+    /// DO, CD and view of the query it answers.
     pub flags: Flags,
+    /// Have its zone's rules a say in each hit?
+    pub ruled: bool,
     /// Label of the zone it was asked in.
     pub zone: u16,
     /// Label of the upstream that gave it.
@@ -37,10 +39,12 @@ struct Head {
     stored: u32,
     /// Lifetime in the upper 20 bits (a week fits), RCODE in the lower 12 (RFC 6895 §2.3 has no more).
     lifetime_rcode: u32,
+    /// The upstream's label in the lower 9 bits; then CD, the view, and whether rules have a say.
     upstream: u16,
     message_len: u16,
     zone: u8,
     name_len: u8,
+    /// DO, whether it is negative, and when it is renewed.
     bits: u8,
     /// How many more hits late in its life have it renewed; 0 for none.
     hits: AtomicU8,
@@ -51,20 +55,28 @@ const TENTH: u64 = 100_000_000;
 /// The most that 20 bits hold.
 const LONGEST: u32 = (1 << 20) - 1;
 /// Of [`Head::bits`].
-const NEGATIVE: u8 = 4;
+const NEGATIVE: u8 = 2;
 /// Where in [`Head::bits`] the length of the last part of its life stands, in 64ths of the whole; 0 for none.
-const LATE: u32 = 3;
+const LATE: u32 = 2;
+/// Of [`Head::upstream`]: the label, which is below 258.
+const UPSTREAM: u16 = 0x1ff;
+/// Of [`Head::upstream`].
+const RULED: u16 = 1 << 15;
+/// Where in [`Head::upstream`] all of [`Flags`] but DO stands.
+const FLAGS: u32 = 9;
 
 impl Head {
     fn new(about: &About, refresh: Refresh, message_len: usize, name_len: usize) -> Head {
         Head {
             stored: tenths(about.stored),
             lifetime_rcode: about.lifetime.min(LONGEST) << 12 | u32::from(about.rcode & 0xfff),
-            upstream: about.upstream,
+            upstream: about.upstream.min(UPSTREAM)
+                | u16::from(about.flags.bits() >> 1) << FLAGS
+                | if about.ruled { RULED } else { 0 },
             message_len: message_len as u16,
             zone: u8::try_from(about.zone).unwrap_or(u8::MAX),
             name_len: name_len as u8,
-            bits: about.flags.bits() | if about.negative { NEGATIVE } else { 0 } | refresh.late << LATE,
+            bits: about.flags.bits() & 1 | if about.negative { NEGATIVE } else { 0 } | refresh.late << LATE,
             hits: AtomicU8::new(refresh.hits),
         }
     }
@@ -79,6 +91,11 @@ impl Head {
     fn lifetime(&self) -> u32 {
         self.lifetime_rcode >> 12
     }
+
+    #[inline]
+    fn flags(&self) -> Flags {
+        Flags::from_bits(self.bits & 1 | ((self.upstream >> FLAGS) as u8) << 1)
+    }
 }
 
 /// A point in time as [`Head::stored`].
@@ -92,7 +109,7 @@ fn tenths(at: Moment) -> u32 {
 pub struct Refresh {
     /// How many hits it takes.
     hits: u8,
-    /// How late in its life these must be, in 64ths of it from its end; at most 31.
+    /// How late in its life these must be, in 64ths of it from its end; at most 63.
     late: u8,
 }
 
@@ -100,7 +117,7 @@ impl Refresh {
     /// By `prefetch`. Answers that came together should not be renewed together: `spread`, any number, places the
     /// beginning somewhere in the first half of the last part.
     pub fn new(prefetch: Prefetch, spread: u32) -> Refresh {
-        let whole = (u32::from(prefetch.remaining) * 64 / 100).clamp(1, 31);
+        let whole = (u32::from(prefetch.remaining) * 64 / 100).clamp(1, 63);
         let late = whole - spread % whole.div_ceil(2);
         Refresh { hits: prefetch.min_hits, late: late as u8 }
     }
@@ -145,10 +162,17 @@ impl Entry {
             lifetime: head.lifetime(),
             rcode: (head.lifetime_rcode & 0xfff) as u16,
             negative: head.bits & NEGATIVE != 0,
-            flags: Flags::from_bits(head.bits),
+            flags: head.flags(),
+            ruled: head.upstream & RULED != 0,
             zone: u16::from(head.zone),
-            upstream: head.upstream,
+            upstream: head.upstream & UPSTREAM,
         }
+    }
+
+    /// Have its zone's rules a say in each hit?
+    #[inline]
+    pub fn is_ruled(&self) -> bool {
+        self.head().upstream & RULED != 0
     }
 
     /// The message and its TTL offsets.
@@ -229,7 +253,8 @@ mod tests {
             lifetime: 604_800,
             rcode: 0xfff,
             negative: true,
-            flags: Flags::new(true, true),
+            flags: Flags::new(true, true).in_view(15),
+            ruled: true,
             zone: 129,
             upstream: 257,
         };
@@ -241,7 +266,8 @@ mod tests {
     }
 
     fn about(stored: Moment, lifetime: u32) -> About {
-        About { stored, lifetime, rcode: 0, negative: false, flags: Flags::new(true, true), zone: 0, upstream: 0 }
+        let flags = Flags::new(true, true);
+        About { stored, lifetime, rcode: 0, negative: false, flags, ruled: false, zone: 0, upstream: 0 }
     }
 
     #[test]
@@ -270,7 +296,9 @@ mod tests {
 
     #[test]
     fn e05_the_shortest_and_the_longest_last_part() {
-        for (lifetime, remaining, from) in [(30, 50, 151), (30, 1, 296), (1, 50, 6), (LONGEST, 50, LONGEST * 5 + 1)] {
+        for (lifetime, remaining, from) in
+            [(30, 50, 150), (30, 1, 296), (1, 50, 5), (30, 90, 33), (LONGEST, 50, LONGEST * 5)]
+        {
             let rule = Prefetch { min_hits: 1, remaining };
             let entry = Entry::with_refresh(&[0; 12], about(Moment::default(), lifetime), Refresh::new(rule, 0));
             let at = |tenths: u32| Moment(u64::from(tenths) * TENTH);
@@ -299,6 +327,7 @@ mod tests {
             rcode: 0,
             negative: false,
             flags: Flags::default(),
+            ruled: false,
             zone: 0,
             upstream: 0,
         };

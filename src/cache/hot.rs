@@ -92,15 +92,18 @@ mod tests {
             rcode: 0,
             negative: false,
             flags: Flags::default(),
+            ruled: false,
             zone: 0,
-            upstream: octets as u16,
+            upstream: 0,
         };
         Entry::new(&m, about)
     }
 
-    fn look(hot: &mut Hot, store: &Store, now: Moment) -> Option<u16> {
+    /// How many octets the record has that is found.
+    fn look(hot: &mut Hot, store: &Store, now: Moment) -> Option<usize> {
         let key = store.key(QUESTION, Flags::default());
-        hot.get(store, &key, now).map(|e| e.about().upstream)
+        let bare = header::LEN + QUESTION.len() + 12;
+        hot.get(store, &key, now).map(|e| e.as_stored().message.len() - bare)
     }
 
     #[test]

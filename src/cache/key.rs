@@ -1,4 +1,4 @@
-//! What an answer is found by: lower-case QNAME, QTYPE, QCLASS, and the bits of a query that change the answer.
+//! What an answer is found by: lower-case QNAME, QTYPE, QCLASS, and what else of a query changes the answer.
 //!
 //! DO decides whether DNSSEC records are there (RFC 4035 §3.2.1), CD whether they were validated (§3.2.2): answers to
 //! different settings are never mixed. A look-up borrows the question where it stands; a stored key is the question
@@ -9,9 +9,12 @@ use super::entry::Entry;
 use equivalent::Equivalent;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
-/// DO and CD of a query.
+/// DO and CD of a query, and the view that it is for: who asks at another address may be told other things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Flags(u8);
+
+/// How many views are told apart.
+pub const VIEWS: u8 = 16;
 
 impl Flags {
     /// From the two bits of a query.
@@ -20,16 +23,28 @@ impl Flags {
         Flags(u8::from(dnssec_ok) | u8::from(checking_disabled) << 1)
     }
 
-    /// The two bits, DO the lowest.
+    /// The same for queries of this view, below [`VIEWS`].
+    #[inline]
+    pub fn in_view(self, view: u8) -> Flags {
+        Flags(self.0 & 3 | (view % VIEWS) << 2)
+    }
+
+    /// The view.
+    #[inline]
+    pub fn view(self) -> u8 {
+        self.0 >> 2
+    }
+
+    /// Six bits: DO the lowest, CD, then the view.
     #[inline]
     pub(super) fn bits(self) -> u8 {
         self.0
     }
 
-    /// From the two lowest of `bits`.
+    /// From the six lowest of `bits`.
     #[inline]
     pub(super) fn from_bits(bits: u8) -> Flags {
-        Flags(bits & 3)
+        Flags(bits & 0x3f)
     }
 
     /// DO.

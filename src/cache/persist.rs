@@ -83,6 +83,17 @@ impl Terms<'_> {
     }
 }
 
+/// What is to be known of the zone that an answer belongs to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Owner {
+    /// Its number.
+    pub zone: u16,
+    /// When its answers are renewed.
+    pub refresh: Refresh,
+    /// Have its rules a say in each hit?
+    pub ruled: bool,
+}
+
 /// Writes those of `entries` that may still be given out to `out`, which is empty; returns how many those are.
 ///
 /// # Errors
@@ -99,6 +110,10 @@ pub fn save<W: Write + Seek>(mut out: W, entries: impl Iterator<Item = Entry>, t
     let mut count = 0;
     for entry in entries {
         let about = entry.about();
+        // Which addresses are in which view is not written: another configuration may number them otherwise.
+        if about.flags.view() != 0 {
+            continue;
+        }
         let age = tenths(terms.now.since(about.stored));
         if !is_of_use(age, about.lifetime, terms.stale) {
             continue;
@@ -133,15 +148,14 @@ pub fn saved_at(input: &mut impl Read) -> Result<SystemTime, Error> {
 }
 
 /// Gives what is in the file `input` and may still be given out to `take`, until that says to stop; returns when the file
-/// was written. `zone` says by what number the zone of a name (as on the wire) goes, and when its answers are renewed; what
-/// belongs to none is left out.
+/// was written. `zone` says whose a name (as on the wire) is; what belongs to nobody is left out.
 ///
 /// # Errors
 /// When something is wrong with it. Unless `input` has changed meanwhile, nothing was given to `take` then.
 pub fn load<R: Read + Seek>(
     input: R,
     terms: &Terms<'_>,
-    zone: impl Fn(&[u8]) -> Option<(u16, Refresh)>,
+    zone: impl Fn(&[u8]) -> Option<Owner>,
     mut take: impl FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<SystemTime, Error> {
     let mut input = BufReader::with_capacity(CHUNK, input);
@@ -177,7 +191,7 @@ pub fn load<R: Read + Seek>(
         let age = passed.as_ref().map_or(age.max(u64::from(lifetime) * 10), |passed| age.saturating_add(*passed));
         let stored = age.checked_mul(TENTH).and_then(|age| terms.now.0.checked_sub(age));
         let (true, Some(stored)) = (is_of_use(age, lifetime, terms.stale), stored) else { continue };
-        let Some((zone, refresh)) = owner(&message).and_then(&zone) else { continue };
+        let Some(Owner { zone, refresh, ruled }) = owner(&message).and_then(&zone) else { continue };
         let (was, is) = (suffix, terms.suffix(zone));
         if was != is && was != 0 && is != 0 {
             continue;
@@ -189,7 +203,8 @@ pub fn load<R: Read + Seek>(
             lifetime,
             rcode: u16::from_be_bytes([r0, r1]),
             negative: bits & NEGATIVE != 0,
-            flags: Flags::from_bits(bits),
+            flags: Flags::from_bits(bits & 3),
+            ruled,
             zone,
             upstream: upstream.unwrap_or(Labels::NONE),
         };

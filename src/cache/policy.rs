@@ -5,7 +5,7 @@
 //! began there). It may be given out for the smallest TTL in it (RFC 2181 §5.2), since it is given out whole: an
 //! alias whose target has expired has expired. A TTL with its top bit set is 0 (§8). The zone's `minTtl` raises a TTL
 //! and its `maxTtl` caps it, on every record and before the first client sees it, so that no client is shown a long
-//! TTL first and a short one later. An answer with TTL 0 serves those who already wait for it, nobody else.
+//! TTL first and a short one later; in the style of CoreDNS all records show the least of them. An answer with TTL 0 serves those who already wait for it, nobody else.
 //!
 //! **Negative answers** (RFC 2308). NXDOMAIN and NODATA are kept for min(SOA TTL, SOA MINIMUM) (§5), clamped to the
 //! zone's negative range; the SOA shows that value. Without an SOA they are not kept (§5, "SHOULD NOT be cached"), nor
@@ -48,6 +48,8 @@ pub struct Ttls {
     pub negative: (u32, u32),
     /// How long failures are remembered at most.
     pub failure: Duration,
+    /// Does every record show the lifetime of the whole answer?
+    pub one: bool,
 }
 
 /// How answers are given out after their lifetime while no newer ones can be had.
@@ -70,7 +72,7 @@ pub struct Stale {
 pub struct Prefetch {
     /// Those with so many hits in the last part of their life.
     pub min_hits: u8,
-    /// How long that part is, in percent; at most 50.
+    /// How long that part is, in percent; at most 90.
     pub remaining: u8,
 }
 
@@ -82,8 +84,12 @@ pub fn apply(reply: &mut Reply, ttls: &Ttls) -> u32 {
         Class::Unstorable | Class::Truncated | Class::Failure => ((0, ttls.negative.1), None),
     };
     let clamp = |ttl: u32| ttl.max(bounds.0).min(bounds.1).min(MAX_TTL);
+    let storable = matches!(reply.class, Class::Positive | Class::NxDomain(_) | Class::NoData(_));
     let mut lifetime = negative.map(clamp);
     let Some((_, records)) = record::of(&reply.message) else { return 0 };
+    if ttls.one && storable {
+        return as_one(&mut reply.message, clamp);
+    }
     let shown: Vec<(usize, u32)> = records
         .map_while(Result::ok)
         .map(|r| match negative {
@@ -97,10 +103,21 @@ pub fn apply(reply: &mut Reply, ttls: &Ttls) -> u32 {
             slot.copy_from_slice(&ttl.to_be_bytes());
         }
     }
-    match reply.class {
-        Class::Positive | Class::NxDomain(_) | Class::NoData(_) => lifetime.unwrap_or(0),
-        Class::Unstorable | Class::Truncated | Class::Failure => 0,
+    if storable { lifetime.unwrap_or(0) } else { 0 }
+}
+
+/// Has every record of `message` show the least TTL of them, brought within bounds by `clamp`, and returns it. As CoreDNS
+/// does; it does not ask for the MINIMUM of an SOA.
+fn as_one(message: &mut [u8], clamp: impl Fn(u32) -> u32) -> u32 {
+    let Some((_, records)) = record::of(message) else { return 0 };
+    let found: Vec<(usize, u32)> = records.map_while(Result::ok).map(|r| (r.ttl_at, effective_ttl(r.ttl))).collect();
+    let Some(least) = found.iter().map(|(_, ttl)| clamp(*ttl)).min() else { return 0 };
+    for (at, _) in found {
+        if let Some(slot) = message.get_mut(at..at + 4) {
+            slot.copy_from_slice(&least.to_be_bytes());
+        }
     }
+    least
 }
 
 #[cfg(test)]
@@ -108,7 +125,7 @@ mod tests {
     use super::*;
     use crate::wire::header::{self, Header};
 
-    const TTLS: Ttls = Ttls { positive: (5, 30), negative: (1, 5), failure: Duration::from_secs(5) };
+    const TTLS: Ttls = Ttls { positive: (5, 30), negative: (1, 5), failure: Duration::from_secs(5), one: false };
 
     /// A reply of `class` whose answer section holds A records with these TTLs, its authority one SOA with `soa`.
     fn reply(class: Class, ttls: &[u32], soa: Option<u32>) -> Reply {
@@ -142,6 +159,20 @@ mod tests {
         assert_eq!(shown(&r), [30, 7, 5]);
         let mut r = reply(Class::Positive, &[315_360_000], None);
         assert_eq!(apply(&mut r, &Ttls { positive: (0, u32::MAX), ..TTLS }), MAX_TTL);
+    }
+
+    #[test]
+    fn all_records_can_show_one_ttl() {
+        let one = Ttls { one: true, ..TTLS };
+        for (ttls, least) in [(&[300, 7, 1][..], 5), (&[300, 17][..], 17), (&[0][..], 5), (&[300][..], 30)] {
+            let mut r = reply(Class::Positive, ttls, Some(40));
+            assert_eq!(apply(&mut r, &one), least);
+            assert_eq!(shown(&r), vec![least; ttls.len() + 1]);
+        }
+        let mut r = reply(Class::NxDomain(0), &[], Some(3600));
+        assert_eq!((apply(&mut r, &one), shown(&r)), (5, vec![5]), "the SOA's own TTL counts");
+        let mut r = reply(Class::Unstorable, &[300], None);
+        assert_eq!((apply(&mut r, &one), shown(&r)), (0, vec![5]));
     }
 
     #[test]

@@ -56,6 +56,41 @@ impl Form for Name {
     }
 }
 
+/// Where queries come in: an address, or one with a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+impl Place {
+    /// With `port`, if it has none of its own.
+    pub(super) fn at(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port.unwrap_or(port))
+    }
+}
+
+impl From<IpAddr> for Place {
+    fn from(ip: IpAddr) -> Place {
+        Place { ip, port: None }
+    }
+}
+
+impl Form for Place {
+    const FORMAT: &'static str = "listen-address";
+
+    fn read(text: &str) -> Result<Place, String> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Place { ip, port: None });
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(Place { ip: address.ip(), port: Some(address.port()) }),
+            Ok(_) => Err(format!("{}: the port must be between 1 and 65535", quoted(text))),
+            Err(_) => IpAddr::read(text).map(Place::from),
+        }
+    }
+}
+
 /// Whom to ask: one entry of `forward.to`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

@@ -17,8 +17,10 @@ use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{Config, Endpoint, Firewall, Forward, Interface, Limits, Listen, Log, Network, Zone};
-use cache::Rules;
+use crate::config::{
+    Answers, Config, Endpoint, Firewall, Forward, Interface, Keep, Limits, Listen, Log, Network, Zone,
+};
+use cache::{Rules, keep};
 
 /// The configuration of an empty file.
 pub(super) fn defaults() -> Config {
@@ -39,9 +41,10 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let (health_also, lame_duck) = check.health_besides(&file.health);
     let config = Config {
         network,
+        answers: check.answers(&file.answers),
         cache: check.cache(&file.cache),
         zones: match &file.zones {
-            Some(zones) => check.zones(zones, rules),
+            Some(zones) => check.zones(zones, rules, &listen),
             None => default_zones(&cluster_domain, rules),
         },
         limits: check.limits(&file.limits),
@@ -63,6 +66,7 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
 fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
+        listen: Vec::new(),
         forward: Forward {
             to: vec![to],
             protocol: Protocol::default(),
@@ -74,6 +78,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        keep: Keep::default(),
+        nsid: None,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -91,9 +97,10 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn listen(&mut self, given: &file::Listen) -> Listen {
-        let mut addresses: Vec<IpAddr> = match &given.addresses {
-            None => vec![limits::LISTEN_ADDRESS.into()],
-            Some(list) => list.iter().map(|text| text.0).collect(),
+        let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
+        let mut addresses: Vec<SocketAddr> = match &given.addresses {
+            None => vec![SocketAddr::new(limits::LISTEN_ADDRESS.into(), port)],
+            Some(list) => list.iter().map(|text| text.0.at(port)).collect(),
         };
         const KEY: &str = "listen.addresses";
         self.at_most(&mut addresses, limits::MAX_LISTEN, KEY);
@@ -101,10 +108,11 @@ impl Check<'_> {
         if addresses.is_empty() {
             self.problem(KEY, "an empty list: nobody could ask");
         }
-        for (i, address) in addresses.iter().enumerate() {
+        for (i, address) in addresses.iter().map(SocketAddr::ip).enumerate() {
             let why = match address {
+                a if a.is_unspecified() && given.any_address == Some(true) => continue,
                 a if a.is_unspecified() => {
-                    "is a wildcard: anybody who reaches the node could ask; write exact addresses"
+                    "is a wildcard: anybody who reaches the node could ask; write exact addresses, or listen.anyAddress: true"
                 }
                 a if a.is_multicast() => "is a multicast address; queries come to a unicast one",
                 IpAddr::V4(a) if a.is_broadcast() => "is the broadcast address; queries come to a unicast one",
@@ -128,7 +136,6 @@ impl Check<'_> {
         if everyone(true) && everyone(false) {
             allow_from.clear();
         }
-        let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
         Listen { addresses, port, workers, allow_from, timeouts: self.timeouts(&given.timeouts) }
     }
 
@@ -146,7 +153,7 @@ impl Check<'_> {
             |text| text.0.clone(),
         );
         let ours = |ip: &IpAddr| matches!(&endpoint, Endpoint::Address(server) if is_same(*ip, server.ip()));
-        if listen.addresses.iter().any(ours) {
+        if listen.addresses.iter().map(SocketAddr::ip).any(|ip| ours(&ip)) {
             let message = format!("{endpoint} is where nodens itself listens: nobody would answer when it does not");
             self.problem("network.failOpen.endpoints", message);
         }
@@ -164,13 +171,14 @@ impl Check<'_> {
         }
     }
 
-    fn zones(&mut self, given: &[file::Zone], global: Rules) -> Vec<Zone> {
+    fn zones(&mut self, given: &[file::Zone], global: Rules, listen: &Listen) -> Vec<Zone> {
         if given.is_empty() {
             self.problem("zones", "no zones: every name would be refused; leave the key out for the default ones");
         }
         let mut given: Vec<&file::Zone> = given.iter().collect();
         self.at_most(&mut given, limits::MAX_ZONES, "zones");
-        let mut taken: HashMap<String, String> = HashMap::new();
+        let mut taken: HashMap<String, Vec<(Vec<SocketAddr>, String)>> = HashMap::new();
+        let mut count = 0;
         let mut zones = Vec::new();
         for (i, zone) in given.iter().enumerate() {
             let key = format!("zones[{i}]");
@@ -178,21 +186,29 @@ impl Check<'_> {
             if zone.r#match.is_some() && names.is_empty() {
                 self.problem(&format!("{key}.match"), "an empty list: the zone would match nothing");
             }
+            let places = self.places(zone, listen, &key);
             for (n, name) in names.iter().enumerate() {
                 let at = format!("{key}.match[{n}]");
-                if let Some(first) = taken.get(name) {
+                count += 1;
+                let others = taken.entry(name.clone()).or_default();
+                let meets = |other: &[SocketAddr]| {
+                    other.is_empty() || places.is_empty() || other.iter().any(|place| places.contains(place))
+                };
+                if let Some((_, first)) = others.iter().find(|(other, _)| meets(other)) {
                     let line = self.origins.line(first).map(|l| format!(", line {l}")).unwrap_or_default();
                     self.problem(&at, format!("\"{name}\" is matched already ({first}{line})"));
                 } else {
-                    taken.insert(name.clone(), at);
+                    others.push((places.clone(), at));
                 }
             }
             let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
-            zones.push(Zone { names, forward, ttls: rules.ttls, serve_stale, prefetch });
+            let keep = keep(&zone.cache);
+            let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
+            zones.push(Zone { names, listen: places, forward, ttls, serve_stale, prefetch, keep, nsid });
         }
-        if taken.len() > limits::MAX_NAMES {
+        if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
         }
         if !given.is_empty() && !taken.contains_key(".") && !self.is_suspect("zones") {
@@ -200,6 +216,36 @@ impl Check<'_> {
             self.warnings.push(self.origins.problem("zones", message));
         }
         zones
+    }
+
+    /// Where the queries come in that `zone` is for.
+    fn places(&mut self, zone: &file::Zone, listen: &Listen, key: &str) -> Vec<SocketAddr> {
+        let key = format!("{key}.listen");
+        let mut places: Vec<SocketAddr> = zone.listen.iter().flatten().map(|text| text.0.at(listen.port)).collect();
+        self.at_most(&mut places, limits::MAX_LISTEN, &key);
+        if zone.listen.is_some() && places.is_empty() {
+            self.problem(&key, "an empty list: no query would come to the zone");
+        }
+        for (i, place) in places.iter().enumerate() {
+            if !listen.addresses.contains(place) && !self.is_suspect("listen.addresses") {
+                self.problem(&format!("{key}[{i}]"), format!("{place} is not among listen.addresses"));
+            }
+        }
+        places
+    }
+
+    fn nsid(&mut self, zone: &file::Zone, key: &str) -> Option<String> {
+        let name = zone.nsid.clone()?;
+        if name.is_empty() || name.len() > limits::MAX_NSID {
+            self.problem(&format!("{key}.nsid"), format!("must have between 1 and {} octets", limits::MAX_NSID));
+        }
+        Some(name)
+    }
+
+    fn answers(&mut self, given: &file::Answers) -> Answers {
+        let size = given.udp_size.and_then(|size| u16::try_from(size).ok());
+        let udp_size = size.unwrap_or(limits::UDP_ANSWER.default as u16);
+        Answers { style: given.style.unwrap_or_default(), udp_size }
     }
 
     fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
@@ -280,14 +326,14 @@ impl Check<'_> {
     }
 
     fn health(&mut self, given: &file::Health, listen: &Listen) -> SocketAddr {
-        let first = listen.addresses.first().copied().unwrap_or(limits::LISTEN_ADDRESS.into());
+        let first = listen.addresses.first().map_or(limits::LISTEN_ADDRESS.into(), SocketAddr::ip);
         given.listen.as_ref().map_or(SocketAddr::new(first, limits::HEALTH_PORT), |text| text.0)
     }
 
     /// No two TCP listeners may want the same port of the same address.
     fn ports(&mut self, config: &Config) {
         let listen = config.listen.addresses.iter().enumerate();
-        let listen = listen.map(|(i, ip)| (SocketAddr::new(*ip, config.listen.port), format!("listen.addresses[{i}]")));
+        let listen = listen.map(|(i, address)| (*address, format!("listen.addresses[{i}]")));
         let metrics = config.metrics.iter().enumerate().map(|(i, a)| (*a, format!("metrics.listen[{i}]")));
         let health = config.health.map(|a| (a, "health.listen".to_owned()));
         let also = config.health_also.iter().enumerate().map(|(i, a)| (*a, format!("health.also[{i}]")));
@@ -308,8 +354,8 @@ impl Check<'_> {
                 let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
                     continue;
                 };
-                let ours = |ip: &IpAddr| is_same(*ip, server.ip());
-                if server.port() == config.listen.port && config.listen.addresses.iter().any(ours) {
+                let ours = |a: &SocketAddr| a.port() == server.port() && is_same(a.ip(), server.ip());
+                if config.listen.addresses.iter().any(ours) {
                     let message = format!("{server} is where nodens itself listens: queries would go round in circles");
                     self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
                 }

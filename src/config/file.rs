@@ -10,7 +10,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use crate::config::address::{Name, Target};
+use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
@@ -23,6 +23,8 @@ pub(super) struct File {
     pub(super) listen: Listen,
     /// The node's network: what brings queries here, and where they go when nobody answers here.
     pub(super) network: Network,
+    /// How answers are written.
+    pub(super) answers: Answers,
     /// How much is cached, and for how long.
     pub(super) cache: Cache,
     /// Who is asked for which names; the longest match wins, a name that matches none is refused. Default: the
@@ -44,9 +46,11 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Listen {
-    /// Exact addresses, IPv4 and IPv6 together; never a wildcard. Default: 169.254.20.10. Takes a restart.
-    pub(super) addresses: Option<Vec<Text<IpAddr>>>,
-    /// The port on all of them. Default: 53. Takes a restart.
+    /// Exact addresses, IPv4 and IPv6 together: ADDRESS[:PORT]. Default: 169.254.20.10. Takes a restart.
+    pub(super) addresses: Option<Vec<Text<Place>>>,
+    /// Whether 0.0.0.0 and [::] may stand among the addresses. Default: false.
+    pub(super) any_address: Option<bool>,
+    /// The port on all of them that have none of their own. Default: 53. Takes a restart.
     #[schemars(range(min = limits::PORT.min, max = limits::PORT.max))]
     pub(super) port: Option<u64>,
     /// UDP workers: a number from 1 to 64, or auto. Default: auto. Takes a restart.
@@ -67,6 +71,29 @@ pub(super) struct Timeouts {
     pub(super) write: Option<Text<Span>>,
     /// Between an answer and the next query. Default: 10s.
     pub(super) idle: Option<Text<Span>>,
+}
+
+/// How answers are written.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Answers {
+    /// What they look like where the standards leave a choice. Default: nodens. Takes a restart.
+    pub(super) style: Option<AnswerStyle>,
+    /// The largest UDP answer in octets, if the client takes as much. Default: 1232. Takes a restart.
+    #[schemars(range(min = limits::UDP_ANSWER.min, max = limits::UDP_ANSWER.max))]
+    pub(super) udp_size: Option<u64>,
+}
+
+/// What answers look like where the standards leave a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerStyle {
+    /// As the standards advise a cache.
+    #[default]
+    Nodens,
+    /// As CoreDNS writes them: one TTL for all records, AA on answers from the cache, AD as the upstream says, EDNS size
+    /// and options of the client given back.
+    Coredns,
 }
 
 /// The node's network: what brings queries here, and where they go when nobody answers here. Nothing of it is touched
@@ -131,7 +158,7 @@ pub(super) struct Cache {
     pub(super) positive: TtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data. Default: 0s to 5s.
     pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m. Default: 5s.
+    /// How long a failure to get an answer is remembered, at most 5m. Default: 5s.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,
@@ -147,7 +174,7 @@ pub(super) struct Cache {
 pub(super) struct ServeStale {
     /// Whether they are given. Default: true.
     pub(super) enabled: Option<bool>,
-    /// For how long after the end of their lifetime, from 1s to 7d. Default: 1h.
+    /// For how long after the end of their lifetime, at most 7d. Default: 1h.
     pub(super) max_age: Option<Text<Span>>,
     /// The TTL that they show, at most 1h. Default: 30s.
     pub(super) answer_ttl: Option<Text<Span>>,
@@ -168,7 +195,7 @@ pub(super) struct Prefetch {
     /// How often an answer must be asked for in the last part of its life. Default: 2.
     #[schemars(range(min = limits::MIN_HITS.min, max = limits::MIN_HITS.max))]
     pub(super) min_hits: Option<u64>,
-    /// How long that part is, from 1% to 50% of its lifetime. Default: 10%.
+    /// How long that part is, from 1% to 90% of its lifetime. Default: 10%.
     pub(super) remaining: Option<Text<Percent>>,
 }
 
@@ -193,6 +220,25 @@ pub(super) struct TtlRange {
     pub(super) max_ttl: Option<Text<Span>>,
 }
 
+/// Between which bounds the lifetime of an answer is brought, and which are not kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ZoneTtlRange {
+    /// Lifetimes below it are raised to it; at most 1h.
+    pub(super) min_ttl: Option<Text<Span>>,
+    /// Lifetimes above it are cut to it; at most 7d for answers with data, 1d for those without.
+    pub(super) max_ttl: Option<Text<Span>>,
+    /// The names, with those below them, whose answers of this kind are not cached. Default: none.
+    pub(super) never: Option<Vec<Text<Name>>>,
+}
+
+impl ZoneTtlRange {
+    /// The bounds alone.
+    pub(super) fn range(&self) -> TtlRange {
+        TtlRange { min_ttl: self.min_ttl.clone(), max_ttl: self.max_ttl.clone() }
+    }
+}
+
 /// Who is asked for the names at and below some domains.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -200,12 +246,16 @@ pub(super) struct Zone {
     /// The domains; the root "." is every name that no other zone matches.
     #[schemars(required)]
     pub(super) r#match: Option<Vec<Text<Name>>>,
+    /// The listen addresses, as they are written there, for whose queries alone this zone is. Default: all.
+    pub(super) listen: Option<Vec<Text<Place>>>,
     /// The servers to ask and how.
     #[schemars(required)]
     pub(super) forward: Option<Forward>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
+    /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
+    pub(super) nsid: Option<String>,
 }
 
 /// The servers to ask and how.
@@ -231,15 +281,21 @@ pub(super) struct Forward {
     pub(super) ca: Option<String>,
 }
 
-/// Lifetimes in one zone.
+/// What is cached of one zone, and for how long.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ZoneCache {
+    /// Whether answers are cached at all. Default: true.
+    pub(super) enabled: Option<bool>,
+    /// The names, with those below them, whose answers alone are cached. Default: all.
+    pub(super) only: Option<Vec<Text<Name>>>,
+    /// Whether answers from the cache show the TTL that they came with. Default: false.
+    pub(super) keep_ttl: Option<bool>,
     /// Lifetimes of answers with data.
-    pub(super) positive: TtlRange,
+    pub(super) positive: ZoneTtlRange,
     /// Lifetimes of NXDOMAIN and of answers without data.
-    pub(super) negative: TtlRange,
-    /// How long a failure to get an answer is remembered, from 1s to 5m.
+    pub(super) negative: ZoneTtlRange,
+    /// How long a failure to get an answer is remembered, at most 5m.
     pub(super) failure_ttl: Option<Text<Span>>,
     /// Answers after their lifetime, while no newer ones can be had.
     pub(super) serve_stale: ServeStale,

@@ -78,11 +78,11 @@ pub const MIN_TTL: Limit<Duration> = seconds(0, 0, HOUR);
 pub const POSITIVE_MAX_TTL: Limit<Duration> = seconds(30, 0, 7 * DAY);
 /// `negative.maxTtl`; above a day negative caching was found harmful (RFC 2308, section 5).
 pub const NEGATIVE_MAX_TTL: Limit<Duration> = seconds(5, 0, DAY);
-/// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min.
-pub const FAILURE_TTL: Limit<Duration> = seconds(5, 1, 300);
+/// `failureTtl`; RFC 9520, section 3.2, asks for at least 1 s and at most 5 min. 0 is for those who know why.
+pub const FAILURE_TTL: Limit<Duration> = seconds(5, 0, 300);
 
 /// `serveStale.maxAge`; RFC 8767, section 5, suggests one to three days, for resolvers that many share.
-pub const STALE_MAX_AGE: Limit<Duration> = seconds(HOUR, 1, 7 * DAY);
+pub const STALE_MAX_AGE: Limit<Duration> = seconds(HOUR, 0, 7 * DAY);
 /// `serveStale.answerTtl`; 30 s by RFC 8767, section 4.
 pub const STALE_ANSWER_TTL: Limit<Duration> = seconds(30, 0, HOUR);
 /// `serveStale.clientWait`; 1.8 s by RFC 8767, section 5, just below the two seconds after which some clients give up.
@@ -92,7 +92,7 @@ pub const RECHECK: Limit<Duration> = seconds(30, 1, 300);
 /// `prefetch.minHits`.
 pub const MIN_HITS: Limit<u64> = limit(2, 1, 255);
 /// `prefetch.remaining`, in percent.
-pub const REMAINING: Limit<u64> = limit(10, 1, 50);
+pub const REMAINING: Limit<u64> = limit(10, 1, 90);
 /// `persist.interval`.
 pub const PERSIST_INTERVAL: Limit<Duration> = seconds(60, 1, DAY);
 
@@ -111,8 +111,11 @@ pub const PATIENCE: Duration = Duration::from_millis(4500);
 
 // Answers.
 
-/// Largest UDP answer sent, whatever the client offers, and the size offered to upstreams (DNS flag day 2020).
-pub const MAX_UDP_ANSWER: u16 = 1232;
+/// `answers.udpSize`: the largest UDP answer, whatever the client offers. The default is that of the DNS flag day 2020.
+pub const UDP_ANSWER: Limit<u64> = limit(1232, 512, 4096);
+
+/// Longest `zones[].nsid`, in octets: what an OPT has room for beside it.
+pub const MAX_NSID: usize = 128;
 
 // Load.
 

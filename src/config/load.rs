@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::address::{Name, Target, address_and_port};
+use crate::config::address::{Name, Place, Target, address_and_port};
 use crate::config::check::check;
 use crate::config::file::{self, File, schema};
 use crate::config::problem::{Problem, Problems};
@@ -171,7 +171,7 @@ fn listen(file: &mut File, given: &[String], origins: &mut Origins, problems: &m
             }
             Some(address) => {
                 origins.arguments.insert(format!("listen.addresses[{}]", addresses.len()), argument);
-                addresses.push(Text(address.ip()));
+                addresses.push(Text(Place::from(address.ip())));
             }
         }
     }

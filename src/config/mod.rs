@@ -21,20 +21,22 @@ mod source;
 mod tests;
 mod text;
 mod tree;
+mod views;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
-pub use file::{Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
+pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use source::Source;
 pub use text::Workers;
+pub use views::View;
 
 /// A valid configuration, complete with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Config {
     pub listen: Listen,
     /// What is to be made of the node's network for that.
     pub network: Network,
+    /// How answers are written.
+    pub answers: Answers,
     /// The cache.
     pub cache: Cache,
     /// Who is asked for which names; at least one, no name in two of them.
@@ -68,9 +72,9 @@ pub struct Config {
 /// Where queries are taken, over UDP and TCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// Exact addresses, at least one, no wildcard.
-    pub addresses: Vec<IpAddr>,
-    /// The port on all of them.
+    /// Where exactly, at least one place; wildcards only where they were asked for.
+    pub addresses: Vec<SocketAddr>,
+    /// The port of those that were written without one: the one that the node's network is about.
     pub port: u16,
     /// UDP workers.
     pub workers: Workers,
@@ -89,6 +93,15 @@ pub struct Timeouts {
     pub write: Option<Duration>,
     /// Between an answer and the next query.
     pub idle: Option<Duration>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// What they look like where the standards leave a choice.
+    pub style: AnswerStyle,
+    /// The largest one over UDP, in octets.
+    pub udp_size: u16,
 }
 
 /// The cache.
@@ -153,6 +166,8 @@ pub struct Ttls {
 pub struct Zone {
     /// Absolute names, lower-case, without the trailing dot; the root is `.`. At least one.
     pub names: Vec<String>,
+    /// For queries that come to these of the listen addresses alone; empty for all.
+    pub listen: Vec<SocketAddr>,
     /// Whom to ask and how.
     pub forward: Forward,
     /// Lifetimes: the zone's own over the global ones.
@@ -161,6 +176,32 @@ pub struct Zone {
     pub serve_stale: Option<ServeStale>,
     /// Whether answers are renewed before they expire, and which.
     pub prefetch: Option<Prefetch>,
+    /// Which answers are kept.
+    pub keep: Keep,
+    /// The name that clients are told who ask for it.
+    pub nsid: Option<String>,
+}
+
+/// Which answers are kept. Names are written like [`Zone::names`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Any at all?
+    pub enabled: bool,
+    /// Those of names at or below these alone; empty for all.
+    pub only: Vec<String>,
+    /// None with data of names at or below these.
+    pub never_positive: Vec<String>,
+    /// None without data of names at or below these.
+    pub never_negative: Vec<String>,
+    /// Hits show the TTL that the answer came with.
+    pub whole_ttl: bool,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        let none = Vec::new;
+        Keep { enabled: true, only: none(), never_positive: none(), never_negative: none(), whole_ttl: false }
+    }
 }
 
 /// Whom to ask and how.

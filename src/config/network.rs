@@ -53,9 +53,11 @@ impl Config {
     /// The addresses that an interface can hold and rules can speak of: loopback ones are there already, and their
     /// packets never leave the host.
     pub fn network_addresses(&self) -> Vec<IpAddr> {
-        let listed = &self.network.addresses;
-        let addresses = if listed.is_empty() { &self.listen.addresses } else { listed };
-        addresses.iter().copied().filter(|ip| !ip.to_canonical().is_loopback()).collect()
+        let possible = |ip: &IpAddr| !ip.to_canonical().is_loopback() && !ip.is_unspecified();
+        let listed = self.network.addresses.iter().copied();
+        let ours = self.listen.addresses.iter().filter(|address| address.port() == self.listen.port);
+        let ours = ours.map(SocketAddr::ip).filter(|_| self.network.addresses.is_empty());
+        listed.chain(ours).filter(possible).collect()
     }
 
     /// Whether anything is to be made of the node's network.

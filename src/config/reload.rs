@@ -119,6 +119,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen.port", old.listen.port != new.listen.port),
         ("listen.workers", old.listen.workers != new.listen.workers),
         ("network.addresses", old.network.addresses != new.network.addresses),
+        ("answers", old.answers != new.answers),
         ("network.interface", old.network.interface != new.network.interface),
         ("network.firewall", old.network.firewall != new.network.firewall),
         ("network.failOpen", old.network.fail_open != new.network.fail_open),
@@ -283,7 +284,7 @@ mod tests {
             load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
         assert!(restart_needed(&old, &live).is_empty());
         let new = load_ok(
-            "listen: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], optional: ['127.0.0.1:1']}\nhealth: {also: ['127.0.0.1:2'], lameDuck: 1s}
+            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], optional: ['127.0.0.1:1']}\nhealth: {also: ['127.0.0.1:2'], lameDuck: 1s}
 network: {addresses: [10.0.0.1], interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}}",
         );
         let all = [
@@ -291,6 +292,7 @@ network: {addresses: [10.0.0.1], interface: {kind: tun}, firewall: iptables, fai
             "listen.port",
             "listen.workers",
             "network.addresses",
+            "answers",
             "network.interface",
             "network.firewall",
             "network.failOpen",

@@ -76,7 +76,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: failOpen, firewall, interface"),
         (
             "zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}",
-            "f:2:42: zones[0].x: unknown key; choose from: cache, forward, match",
+            "f:2:42: zones[0].x: unknown key; choose from: cache, forward, listen, match, nsid",
         ),
         ("\"a\\nb\": 1", r"f:1:1: a\nb: unknown key"),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
@@ -109,14 +109,14 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "cache: {failureTtl: 1w}",
             r#"f:1:21: cache.failureTtl: "1w" is not a duration; write a number with ms, s, m, h or d, such as 30s"#,
         ),
-        ("cache: {failureTtl: 6m}", "f:1:21: cache.failureTtl: 6m is out of range: must be between 1s and 5m"),
+        ("cache: {failureTtl: 6m}", "f:1:21: cache.failureTtl: 6m is out of range: must be between 0s and 5m"),
         (
             "cache: {serveStale: {enabled: maybe}}",
             r#"f:1:31: cache.serveStale.enabled: "maybe" is neither true nor false"#,
         ),
         (
-            "cache: {serveStale: {maxAge: 0s}}",
-            "f:1:30: cache.serveStale.maxAge: 0s is out of range: must be between 1s and 7d",
+            "cache: {serveStale: {maxAge: 8d}}",
+            "f:1:30: cache.serveStale.maxAge: 8d is out of range: must be between 0s and 7d",
         ),
         (
             "cache: {serveStale: {answerTtl: 2h}}",
@@ -145,11 +145,11 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ),
         (
             "cache: {prefetch: {remaining: 0%}}",
-            "f:1:31: cache.prefetch.remaining: 0% is out of range: must be between 1% and 50%",
+            "f:1:31: cache.prefetch.remaining: 0% is out of range: must be between 1% and 90%",
         ),
         (
             "cache: {prefetch: {remaining: 300%}}",
-            "f:1:31: cache.prefetch.remaining: 300% is out of range: must be between 1% and 50%",
+            "f:1:31: cache.prefetch.remaining: 300% is out of range: must be between 1% and 90%",
         ),
         (
             "cache: {prefetch: {remaining: 10}}",
@@ -180,8 +180,8 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "f:6:32: zones[0].cache.serveStale.maxAge: 8d is out of range: must be between 1s and 7d",
         ),
         (
-            &format!("{zones}\n  cache: {{prefetch: {{remaining: 51%}}}}"),
-            "f:6:33: zones[0].cache.prefetch.remaining: 51% is out of range: must be between 1% and 50%",
+            &format!("{zones}\n  cache: {{prefetch: {{remaining: 91%}}}}"),
+            "f:6:33: zones[0].cache.prefetch.remaining: 91% is out of range: must be between 1% and 90%",
         ),
         (
             &format!("{zones}\n  cache: {{persist: {{path: /c}}}}"),
@@ -274,7 +274,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ),
         (
             "listen: {addresses: [0.0.0.0]}",
-            "f:1:22: listen.addresses[0]: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
+            "f:1:22: listen.addresses[0]: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses, or listen.anyAddress: true",
         ),
         (
             "listen: {addresses: [fe80::1]}",
@@ -378,7 +378,7 @@ fn domain_names_and_upstreams_that_cannot_be_are_refused() {
 
 #[test]
 fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
-    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {remaining: 60%}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
+    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {remaining: 95%}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
     let keys: Vec<String> = complaints(text).iter().filter_map(|p| Some(p.split(": ").nth(1)?.to_owned())).collect();
     let expected = [
         "listn",
@@ -449,7 +449,7 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
         assert_eq!(good(nothing), Config::default(), "{nothing:?}");
     }
     let config = Config::default();
-    assert_eq!(config.listen.addresses, ["169.254.20.10".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.listen.addresses, ["169.254.20.10:53".parse().unwrap()]);
     assert_eq!(config.network.interface, Some(Interface { name: "nodelocaldns".into(), kind: InterfaceKind::Auto }));
     assert_eq!(config.network.firewall, Firewall::Auto);
     let endpoint = config.network.fail_open.unwrap().to_string();
@@ -643,7 +643,7 @@ fn zones_without_the_root_are_a_warning() {
 #[test]
 fn arguments_replace_addresses_and_zones() {
     let config = with_args("listen: {port: 99}", &args(&["127.0.0.1", "::1"], &["9.9.9.9", "[::2]:5353"])).unwrap();
-    assert_eq!(config.listen.addresses, ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
+    assert_eq!(config.listen.addresses, ["127.0.0.1:53".parse().unwrap(), "[::1]:53".parse().unwrap()]);
     assert_eq!(config.listen.port, 53);
     assert_eq!(config.health, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!(config.zones.len(), 1);
@@ -672,7 +672,7 @@ fn wrong_arguments_are_problems_of_their_own() {
         (
             &["0.0.0.0"],
             &[],
-            "--listen 0.0.0.0: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses",
+            "--listen 0.0.0.0: 0.0.0.0 is a wildcard: anybody who reaches the node could ask; write exact addresses, or listen.anyAddress: true",
         ),
         (
             &[],

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
-use crate::config::address::{Name, Target};
+use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::problem::quoted;
@@ -73,6 +73,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), String> {
         Percent::FORMAT => try_as::<Percent>(text),
         Workers::FORMAT => try_as::<Workers>(text),
         Name::FORMAT => try_as::<Name>(text),
+        Place::FORMAT => try_as::<Place>(text),
         Target::FORMAT => try_as::<Target>(text),
         Endpoint::FORMAT => try_as::<Endpoint>(text),
         InterfaceName::FORMAT => try_as::<InterfaceName>(text),

@@ -1,5 +1,5 @@
 //! Failures, remembered for a moment (RFC 9520 §3.2): one second at first, twice as long each time the question fails
-//! again, never longer than the zone allows, nor than five minutes. Beside it stands when a question for which an old
+//! again, never longer than the zone allows (not at all, it may say), nor than five minutes. Beside it stands when a question for which an old
 //! answer is held is asked again (RFC 8767 §5, the failure recheck timer).
 //!
 //! Bounded in number; what is pushed out or forgotten is asked again, no more.
@@ -92,10 +92,10 @@ impl Failures {
     /// `recheck`.
     pub(super) fn add(&self, key: &[u8], failure: Failure, most: Duration, recheck: Duration, now: Moment) {
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = most.min(LONGEST).max(FIRST);
+        let most = most.min(LONGEST);
         let lasts = match self.map.get(key) {
             Some(last) if now < last.until + last.lasts * FORGIVEN_AFTER => (last.lasts * 2).min(most),
-            _ => FIRST,
+            _ => FIRST.min(most),
         };
         let until = now + lasts;
         let forgotten = (until + most * FORGIVEN_AFTER).max(now + recheck * 2);

@@ -22,7 +22,7 @@ use crate::wire::reply;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -119,16 +119,20 @@ impl Resolver {
     }
 
     /// Replaces zones and limits; flights under way go on as they began. If there are other zones than before, answers for
-    /// names that are in another one now are forgotten, as the servers there may know better. Looks at every answer then:
+    /// names that are in another one now, or in one of other rules, are forgotten. Looks at every answer then:
     /// not for a thread that serves.
     pub fn reconfigure(&self, zones: Zones, limits: Limits) {
         let zones = Arc::new(zones);
         self.inner.limits.store(Arc::new(limits));
         let old = self.inner.zones.swap(Arc::clone(&zones));
-        if !old.has_the_names_of(&zones) {
-            self.inner
-                .store
-                .flush_where(|name, entry| zones.find(name).is_none_or(|zone| zone.label != entry.about().zone));
+        if !old.has_the_views_of(&zones) {
+            self.inner.store.flush_all();
+        } else if !old.answers_like(&zones) {
+            self.inner.store.flush_where(|name, entry| {
+                let view = entry.about().flags.view();
+                let (Some(old), Some(new)) = (old.find(view, name), zones.find(view, name)) else { return true };
+                new.label != entry.about().zone || new.revision != old.revision
+            });
         }
     }
 
@@ -165,6 +169,16 @@ impl Resolver {
     /// Look-ups under way, those that nobody waits for included.
     pub fn flights(&self) -> usize {
         self.inner.book().flights.len()
+    }
+
+    /// The view of the queries that come in at `place`.
+    pub fn view(&self, place: SocketAddr) -> u8 {
+        self.inner.zones.load().view(place)
+    }
+
+    /// The server's name (RFC 5001) for who asks for `name` (lower-case, as on the wire) in `view`.
+    pub fn name(&self, view: u8, name: &[u8]) -> Option<Arc<[u8]>> {
+        self.inner.zones.load().find(view, name)?.nsid.clone()
     }
 
     /// The questions of our own that must not come in.
@@ -206,12 +220,12 @@ impl Inner {
         let Some(question) = Question::read(&miss.question) else {
             return self.settle(miss, &Outcome::refused(0, now, ""));
         };
-        let Some(zone) = zones.find(question.name()) else {
+        let Some(zone) = zones.find(miss.flags.view(), question.name()) else {
             miss.cells.query(0, question.qtype());
             return self.settle(miss, &Outcome::refused(0, now, "no zone is configured for this name"));
         };
         miss.cells.query(zone.label, question.qtype());
-        if self.probes.heard(question.name(), miss.client) {
+        if self.probes.heard(question.name(), miss.client.ip()) {
             return self
                 .settle(miss, &Outcome::refused(zone.label, now, "forwarding loop: this is nodens' own question"));
         }
@@ -238,7 +252,7 @@ impl Inner {
             },
         };
         if overdue.is_none() {
-            let waiting = book.clients.entry(miss.client).or_default();
+            let waiting = book.clients.entry(miss.client.ip()).or_default();
             if *waiting >= limits.in_flight_per_client {
                 drop(book);
                 self.metrics.dropped(DropReason::InFlightPerClient);
@@ -271,7 +285,7 @@ impl Inner {
     fn renew(self: &Arc<Self>, entry: &Entry, zones: &Zones, limits: &Limits) {
         let about = entry.about();
         let Some(question) = Question::read(entry.question()) else { return };
-        let Some(zone) = zones.find(question.name()) else { return };
+        let Some(zone) = zones.find(about.flags.view(), question.name()) else { return };
         let generation = self.store.generation();
         let key = key(entry.question(), about.flags, true, generation);
         let book = self.book();
@@ -320,7 +334,8 @@ impl Inner {
         {
             if entry.is_fresh(now) {
                 let source = source_of(&entry);
-                return Known::Answer(Outcome::of(entry, source, now));
+                let whole_ttl = zone.keep.whole_ttl;
+                return Known::Answer(Outcome { whole_ttl, ..Outcome::of(entry, source, now) });
             }
             let rules = zone.stale.filter(|rules| entry.is_servable(now, rules.max_age));
             held = rules.map(|rules| Held { entry, rules });
@@ -386,7 +401,7 @@ impl Inner {
         let too_late = |miss: &Miss, waiting: usize| {
             waiting > FEW && miss.cells.proto() == Proto::Udp && outcome.at.since(miss.arrived) >= LATE
         };
-        let late = |miss: &Miss| too_late(miss, release(&mut book, miss.client));
+        let late = |miss: &Miss| too_late(miss, release(&mut book, miss.client.ip()));
         let late: SmallVec<[bool; 1]> = misses.iter().map(late).collect();
         drop(book);
         for (miss, late) in misses.into_iter().zip(late) {
@@ -438,10 +453,10 @@ fn release(book: &mut Book, client: IpAddr) -> usize {
     before
 }
 
-/// Question, flags, RD, generation: what two misses must share to share a flight.
+/// Question, flags, RD, view, generation: what two misses must share to share a flight.
 fn key(question: &[u8], flags: Flags, recursion: bool, generation: u64) -> Arc<[u8]> {
     let bits = u8::from(flags.dnssec_ok()) | u8::from(flags.checking_disabled()) << 1 | u8::from(recursion) << 2;
-    [question, &[bits], &generation.to_be_bytes()].concat().into()
+    [question, &[bits, flags.view()], &generation.to_be_bytes()].concat().into()
 }
 
 /// A key's part that outlives a flush.

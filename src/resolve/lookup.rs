@@ -150,7 +150,8 @@ impl Flight {
         if denies && self.old(now).is_some_and(Held::outlives_negatives) {
             return self.failed(ede::OTHER, &format!("upstream {server} says that there is no such thing"), now);
         }
-        let lifetime = policy::apply(&mut reply, &self.zone.ttls);
+        let kept = self.zone.keep.allows(self.question.name(), negative);
+        let lifetime = if kept { policy::apply(&mut reply, &self.zone.ttls) } else { 0 };
         let about = About {
             stored: now,
             // What was asked without RD may be all that the upstream had at hand: not for others.
@@ -158,6 +159,7 @@ impl Flight {
             rcode: reply.rcode,
             negative,
             flags: self.flags,
+            ruled: self.zone.is_ruled(),
             zone: self.zone.label,
             upstream: self.inner.upstream(&server),
         };

@@ -24,14 +24,14 @@ mod zones;
 pub use flight::Resolver;
 pub use loops::{Probe, Probes};
 pub use stale::Staleness;
-pub use zones::{Zone, Zones};
+pub use zones::{Keep, Zone, Zones};
 
 use crate::cache::{Entry, Flags};
 use crate::observe::queries::{QueryCells, Source};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::rcode;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub struct Miss {
     /// RD.
     pub recursion_desired: bool,
     /// Who asks.
-    pub client: IpAddr,
+    pub client: SocketAddr,
     /// When it came.
     pub arrived: Moment,
     /// Where it is counted; cells that many threads may write.
@@ -93,6 +93,8 @@ pub struct Outcome {
     pub error: Option<(u16, Arc<str>)>,
     /// Why it is given although it has expired, if it has.
     pub stale: Option<Staleness>,
+    /// Does it show the TTLs that it came with?
+    pub whole_ttl: bool,
     /// How the answer came about.
     pub source: Source,
     /// Label of the zone.
@@ -105,17 +107,22 @@ impl Outcome {
     /// An answer that is as good as its entry.
     fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
         let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        Outcome { entry: Some(entry), rcode, error: None, stale: None, source, zone, at }
+        Outcome { entry: Some(entry), rcode, error: None, stale: None, whole_ttl: false, source, zone, at }
     }
 
     /// A refusal, with its reason.
     pub fn refused(zone: u16, at: Moment, why: &str) -> Outcome {
         let error = Some((ede::PROHIBITED, why.into()));
-        Outcome { entry: None, rcode: rcode::REFUSED, error, stale: None, source: Source::Refused, zone, at }
+        Outcome::empty(rcode::REFUSED, error, Source::Refused, zone, at)
     }
 
     /// A failure, with its RCODE and an extended error.
     fn failure(rcode: u16, error: (u16, Arc<str>), source: Source, zone: u16, at: Moment) -> Outcome {
-        Outcome { entry: None, rcode, error: Some(error), stale: None, source, zone, at }
+        Outcome::empty(rcode, Some(error), source, zone, at)
+    }
+
+    /// An answer without records.
+    fn empty(rcode: u16, error: Option<(u16, Arc<str>)>, source: Source, zone: u16, at: Moment) -> Outcome {
+        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, source, zone, at }
     }
 }

@@ -9,11 +9,15 @@ use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
 use crate::wire::query::{self, Gate, Query};
+use crate::wire::question::Question;
+use crate::wire::reply::Manner;
 use crate::wire::reply::{self, Asked, Notes, STREAM_LIMIT, Ttl};
 use arc_swap::ArcSwap;
+use std::borrow::Borrow;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is done with a packet.
 pub enum Verdict<'a, E> {
@@ -29,21 +33,53 @@ pub enum Verdict<'a, E> {
     Drop(DropReason),
 }
 
-/// Judges a packet; `look_up` asks the cache for a question with flags.
+/// Judges a packet that came in where `view` is; `look_up` asks the cache for a question with flags.
 #[inline]
-pub fn judge<'a, E>(packet: &'a [u8], look_up: impl FnOnce(&[u8], Flags) -> Option<E>) -> Verdict<'a, E> {
+pub fn judge<'a, E: Borrow<Entry>>(
+    packet: &'a [u8],
+    view: u8,
+    look_up: impl FnOnce(&[u8], Flags) -> Option<E>,
+) -> Verdict<'a, E> {
     match query::read(packet) {
         Gate::Ask(query) => {
-            let flags = Flags::new(query.dnssec_ok(), query.checking_disabled());
+            let flags = Flags::new(query.dnssec_ok(), query.checking_disabled()).in_view(view);
             match look_up(query.question.as_bytes(), flags) {
-                Some(entry) => Verdict::Hit(query, entry),
-                None => Verdict::Miss(query),
+                Some(entry) if !entry.borrow().is_ruled() => Verdict::Hit(query, entry),
+                // What rules have a say in finds its answer as a miss all the same.
+                _ => Verdict::Miss(query),
             }
         }
         Gate::Bare(header, code) => Verdict::Bare(header, code),
         Gate::Decline(query, code) => Verdict::Decline(query, code),
         Gate::Short => Verdict::Drop(DropReason::ShortHeader),
         Gate::Response => Verdict::Drop(DropReason::Response),
+    }
+}
+
+/// One of the addresses where queries come in.
+pub struct Door {
+    /// The address.
+    pub place: SocketAddr,
+    /// Whose zones are there for those who ask here.
+    view: AtomicU8,
+    /// The cells in which many threads count queries that came in here, by transport.
+    cells: [Arc<QueryCells>; 2],
+}
+
+impl Door {
+    /// The view of those who ask here.
+    #[inline]
+    pub fn view(&self) -> u8 {
+        self.view.load(Relaxed)
+    }
+
+    /// The cells in which many threads count queries that came in here over `proto`.
+    pub fn cells(&self, proto: Proto) -> &Arc<QueryCells> {
+        let [udp, tcp] = &self.cells;
+        match proto {
+            Proto::Udp => udp,
+            Proto::Tcp => tcp,
+        }
     }
 }
 
@@ -59,35 +95,69 @@ pub struct Front {
     pub acl: ArcSwap<Acl>,
     /// Our own addresses: a query from one of them is our own answer come back.
     pub own: Vec<SocketAddr>,
-    cells: [[Arc<QueryCells>; 2]; 2],
+    /// How answers are written.
+    pub manner: Manner,
+    doors: Mutex<Vec<Arc<Door>>>,
 }
 
 impl Front {
     /// A front before `store` and `resolver`, listening at `own`.
     pub fn new(store: Arc<Store>, resolver: Resolver, metrics: Arc<Metrics>, acl: Acl, own: Vec<SocketAddr>) -> Front {
-        let cells = [Proto::Udp, Proto::Tcp].map(|p| [Family::V4, Family::V6].map(|f| metrics.cells(p, f, true)));
-        Front { store, resolver, metrics, acl: ArcSwap::from_pointee(acl), own, cells }
+        let (acl, manner) = (ArcSwap::from_pointee(acl), Manner::default());
+        Front { store, resolver, metrics, acl, own, manner, doors: Mutex::default() }
     }
 
-    /// The cells in which many threads count queries that came over `proto` from `client`'s family.
-    pub fn cells(&self, proto: Proto, client: IpAddr) -> &Arc<QueryCells> {
-        let [v4, v6] = match proto {
-            Proto::Udp => &self.cells[0],
-            Proto::Tcp => &self.cells[1],
-        };
-        if client.is_ipv4() { v4 } else { v6 }
+    /// The same, writing answers in `manner`.
+    pub fn in_manner(self, manner: Manner) -> Front {
+        Front { manner, ..self }
+    }
+
+    /// The door at `place`; one for each place, however often it is asked for.
+    pub fn door(&self, place: SocketAddr) -> Arc<Door> {
+        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(door) = doors.iter().find(|door| door.place == place) {
+            return Arc::clone(door);
+        }
+        let family = if place.is_ipv4() { Family::V4 } else { Family::V6 };
+        let cells = [Proto::Udp, Proto::Tcp].map(|proto| self.metrics.cells(proto, family, true));
+        let view = AtomicU8::new(self.resolver.view(place));
+        let door = Arc::new(Door { place, view, cells });
+        doors.push(Arc::clone(&door));
+        door
+    }
+
+    /// Sees to it that those who ask at each door are in the view that the resolver has for them now. What was cached
+    /// meanwhile for one that they were in before is forgotten.
+    pub fn assign_views(&self) {
+        let mut changed = false;
+        for door in self.doors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let view = self.resolver.view(door.place);
+            changed |= door.view.swap(view, Relaxed) != view;
+        }
+        if changed {
+            self.store.flush_all();
+        }
     }
 
     /// Writes a hit.
     #[inline]
-    pub fn write_hit(&self, entry: &Entry, asked: &Asked<'_>, now: Moment, out: &mut [u8]) -> Option<usize> {
+    pub fn write_hit(
+        &self,
+        entry: &Entry,
+        asked: &Asked<'_>,
+        door: &Door,
+        now: Moment,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let age = entry.age(now);
         if entry.wants_refresh(now) {
             self.resolver.renew(entry.clone());
         }
-        if asked.explain() {
-            let text = self.explain(Some(entry), source_of(entry), entry.about().zone, now);
-            return reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &explained(&text), out);
+        if asked.explain() || asked.wants_name() {
+            let (name, text) =
+                (self.name(asked, door), self.explain(Some(entry), source_of(entry), entry.about().zone, now));
+            let notes = Notes { name: name.as_deref(), ..explained(&text) };
+            return reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &notes, out);
         }
         reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &Notes::default(), out)
     }
@@ -101,14 +171,15 @@ impl Front {
     }
 
     /// Writes what became of a miss.
-    pub fn write_outcome(&self, outcome: &Outcome, asked: &Asked<'_>, out: &mut [u8]) -> Option<usize> {
+    pub fn write_outcome(&self, outcome: &Outcome, asked: &Asked<'_>, door: &Door, out: &mut [u8]) -> Option<usize> {
         let text = if asked.explain() {
             self.explain(outcome.entry.as_ref(), outcome.source, outcome.zone, outcome.at)
         } else {
             String::new()
         };
         let error = outcome.error.as_ref().map(|(code, text)| (*code, &**text));
-        let notes = Notes { error, ..explained(&text) };
+        let name = self.name(asked, door);
+        let notes = Notes { error, name: name.as_deref(), ..explained(&text) };
         match &outcome.entry {
             // A truncated answer says "ask again over TCP": over TCP that would be a loop.
             Some(entry) if asked.limit == STREAM_LIMIT && is_truncated(entry) => {
@@ -116,8 +187,8 @@ impl Front {
                 reply::empty(asked, rcode::SERVFAIL, &Notes { error, ..notes }, out)
             }
             Some(entry) => {
-                let fresh = outcome.source == Source::Miss;
-                let aged = || Ttl::Aged(entry.age(outcome.at));
+                let fresh = matches!(outcome.source, Source::Miss | Source::Local);
+                let aged = || Ttl::Aged(if outcome.whole_ttl { 0 } else { entry.age(outcome.at) });
                 let ttl = outcome.stale.map_or_else(aged, |stale| Ttl::Fixed(stale.ttl));
                 reply::answer(&entry.as_stored(), asked, ttl, fresh, &notes, out)
             }
@@ -126,14 +197,22 @@ impl Front {
     }
 
     /// Hands a miss over, with `waiter` to take the answer. When too much is under way the waiter is told at once.
-    pub fn submit(&self, query: &Query<'_>, client: IpAddr, proto: Proto, now: Moment, waiter: Box<dyn Waiter>) {
+    pub fn submit(
+        &self,
+        query: &Query<'_>,
+        client: SocketAddr,
+        at: (&Door, Proto),
+        now: Moment,
+        waiter: Box<dyn Waiter>,
+    ) {
+        let (door, proto) = at;
         let miss = Miss {
             question: query.question.as_bytes().into(),
-            flags: Flags::new(query.dnssec_ok(), query.checking_disabled()),
+            flags: Flags::new(query.dnssec_ok(), query.checking_disabled()).in_view(door.view()),
             recursion_desired: query.recursion_desired(),
             client,
             arrived: now,
-            cells: Arc::clone(self.cells(proto, client)),
+            cells: Arc::clone(door.cells(proto)),
             waiter,
         };
         if let Err(miss) = self.resolver.submit(miss) {
@@ -142,6 +221,12 @@ impl Front {
             miss.cells.response(0, outcome.rcode, outcome.source);
             miss.waiter.answer(&outcome);
         }
+    }
+
+    /// The server's name, for a client that asks for it, if it has one.
+    fn name(&self, asked: &Asked<'_>, door: &Door) -> Option<Arc<[u8]>> {
+        let question = asked.wants_name().then(|| Question::read(asked.spelled)).flatten()?;
+        self.resolver.name(door.view(), question.name())
     }
 
     /// How an answer came about, for a client that asks (`wire::edns::EXPLAIN`).
@@ -163,7 +248,7 @@ impl Front {
 }
 
 fn explained(text: &str) -> Notes<'_> {
-    Notes { error: None, explanation: (!text.is_empty()).then_some(text) }
+    Notes { explanation: (!text.is_empty()).then_some(text), ..Notes::default() }
 }
 
 fn is_truncated(entry: &Entry) -> bool {

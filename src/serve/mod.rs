@@ -9,4 +9,4 @@ mod front;
 pub mod stream;
 pub mod udp;
 
-pub use front::{Front, Verdict, judge};
+pub use front::{Door, Front, Verdict, judge};

@@ -8,13 +8,14 @@ mod connection;
 mod output;
 
 use super::client::{ConnectionLimits, Connections, Full};
-use super::front::Front;
+use super::front::{Door, Front};
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::DropReason;
 use crate::sys::clock::Moment;
 use crate::sys::steer;
 use arc_swap::ArcSwap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -100,14 +101,14 @@ impl House {
         self.pressure.send_if_modified(|level| std::mem::replace(level, now) != now);
     }
 
-    /// Accepts connections until [`House::close`], and returns when the last of them has ended.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+    /// Accepts connections at `door` until [`House::close`], and returns when the last of them has ended.
+    pub async fn serve(self: Arc<Self>, door: Arc<Door>, listener: TcpListener) {
         let mut tasks = JoinSet::new();
         let mut closing = self.closing.subscribe();
         while *closing.borrow_and_update() != Closing::Closed {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer.ip(), &mut tasks),
+                    Ok((stream, peer)) => self.admit(stream, peer, &door, &mut tasks),
                     Err(error) => self.accept_failed(&error).await,
                 },
                 Some(_) = tasks.join_next() => {}
@@ -119,7 +120,7 @@ impl House {
         let last = Instant::now() + if self.lead_away(&listener) { STRAGGLERS } else { Duration::ZERO };
         // Without tokio's budget, which would end this as if the queue were empty.
         while let Ok(Ok((stream, peer))) = timeout_at(last, unconstrained(listener.accept())).await {
-            self.admit(stream, peer.ip(), &mut tasks);
+            self.admit(stream, peer, &door, &mut tasks);
         }
         drop(listener);
         while tasks.join_next().await.is_some() {}
@@ -133,20 +134,20 @@ impl House {
         })
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, client: std::net::IpAddr, tasks: &mut JoinSet<()>) {
+    fn admit(self: &Arc<Self>, stream: TcpStream, client: SocketAddr, door: &Arc<Door>, tasks: &mut JoinSet<()>) {
         let metrics = &self.front.metrics;
-        if !self.front.acl.load().allows(client) {
+        if !self.front.acl.load().allows(client.ip()) {
             return metrics.dropped(DropReason::NotAllowed);
         }
-        let place = match self.connections.take(client, &self.limits.load()) {
+        let place = match self.connections.take(client.ip(), &self.limits.load()) {
             Ok(place) => place,
             Err(Full::Total) => return metrics.dropped(DropReason::TcpConnections),
             Err(Full::Client) => return metrics.dropped(DropReason::TcpConnectionsPerClient),
         };
         self.measure();
-        let house = Arc::clone(self);
+        let (house, door) = (Arc::clone(self), Arc::clone(door));
         tasks.spawn(async move {
-            connection::serve(&house, stream, client).await;
+            connection::serve(&house, &door, stream, client).await;
             drop(place);
             house.measure();
         });

@@ -4,7 +4,7 @@
 //! allocates nothing for a hit. It reads the clock twice per batch. Answers to misses leave through the same socket: what
 //! one round of the look-up thread has made ready goes out by one system call, without waiting for room.
 
-use super::front::{Front, Verdict, judge};
+use super::front::{Door, Front, Verdict, judge};
 use crate::cache::Hot;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Proto, QueryCells, Source};
@@ -34,18 +34,18 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker on `socket`; what the current runtime resolves leaves through it.
+    /// Starts a worker on `socket`, which is behind `door`; what the current runtime resolves leaves through it.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(front: Arc<Front>, socket: UdpSocket) -> io::Result<Worker> {
+    pub fn start(front: Arc<Front>, door: Arc<Door>, socket: UdpSocket) -> io::Result<Worker> {
         let address = socket.local_addr()?;
         let retiring = Arc::new(AtomicBool::new(false));
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let cells = front.metrics.cells(Proto::Udp, family, false);
         let outbox = Arc::new(Outbox { socket, letters: Mutex::default(), posted: Notify::new() });
         let sender = tokio::spawn(Arc::clone(&outbox).send(Arc::clone(&front.metrics)));
-        let work = Work { front, outbox: Arc::clone(&outbox), cells, hot: Hot::default(), tally: Vec::new() };
+        let work = Work { front, door, outbox: Arc::clone(&outbox), cells, hot: Hot::default(), tally: Vec::new() };
         let flag = Arc::clone(&retiring);
         let thread = std::thread::Builder::new()
             .name(format!("udp {address}"))
@@ -77,6 +77,7 @@ impl Drop for Worker {
 /// What a worker's thread holds.
 struct Work {
     front: Arc<Front>,
+    door: Arc<Door>,
     outbox: Arc<Outbox>,
     cells: Arc<QueryCells>,
     hot: Hot,
@@ -86,7 +87,7 @@ struct Work {
 
 impl Work {
     fn run(mut self, retiring: &AtomicBool) {
-        let mut batch = Batch::new();
+        let mut batch = Batch::with_room(usize::from(self.front.manner.udp_limit));
         loop {
             let n = match batch.receive(self.outbox.socket.as_fd()) {
                 Ok(n) => n,
@@ -126,10 +127,11 @@ impl Work {
             self.front.metrics.dropped(reason);
             return None;
         }
-        let store = &self.front.store;
-        match judge(packet, |question, flags| self.hot.get(store, &store.key(question, flags), now)) {
+        let (store, manner) = (&self.front.store, self.front.manner);
+        let hot = &mut self.hot;
+        match judge(packet, self.door.view(), |question, flags| hot.get(store, &store.key(question, flags), now)) {
             Verdict::Hit(query, entry) => {
-                let len = self.front.write_hit(entry, &Asked::over_udp(&query), now, out)?;
+                let len = self.front.write_hit(entry, &Asked::over_udp(&query, manner), &self.door, now, out)?;
                 let (zone, source) = (entry.about().zone, source_of(entry));
                 self.cells.query(zone, query.question.qtype());
                 self.cells.response(zone, entry.about().rcode, source);
@@ -141,9 +143,10 @@ impl Work {
             }
             Verdict::Miss(query) => {
                 let address = peer.address();
-                let asked = OwnedAsked::from(Asked::over_udp(&query));
-                let waiter = Reply { front: Arc::clone(&self.front), outbox: Arc::clone(&self.outbox), address, asked };
-                self.front.submit(&query, address.ip(), Proto::Udp, now, Box::new(waiter));
+                let asked = OwnedAsked::from(Asked::over_udp(&query, manner));
+                let (front, door, outbox) = (self.front.clone(), self.door.clone(), self.outbox.clone());
+                let waiter = Reply { front, door, outbox, address, asked };
+                self.front.submit(&query, address, (&self.door, Proto::Udp), now, Box::new(waiter));
                 None
             }
             Verdict::Bare(header, code) => {
@@ -154,7 +157,7 @@ impl Work {
             Verdict::Decline(query, code) => {
                 self.cells.query(0, query.question.qtype());
                 self.cells.response(0, code, Source::Local);
-                self.front.write_refusal(&Asked::over_udp(&query), code, out)
+                self.front.write_refusal(&Asked::over_udp(&query, manner), code, out)
             }
             Verdict::Drop(reason) => {
                 self.front.metrics.dropped(reason);
@@ -211,6 +214,7 @@ impl Outbox {
 /// A UDP client that waits.
 struct Reply {
     front: Arc<Front>,
+    door: Arc<Door>,
     outbox: Arc<Outbox>,
     address: SocketAddr,
     asked: OwnedAsked,
@@ -218,8 +222,15 @@ struct Reply {
 
 impl Waiter for Reply {
     fn answer(self: Box<Self>, outcome: &Outcome) {
-        let mut out = [0; SEND];
-        if let Some(len) = self.front.write_outcome(outcome, &self.asked.get(), &mut out) {
+        let asked = self.asked.get();
+        let (mut small, mut large) = ([0; SEND], Vec::new());
+        let out = if asked.limit <= SEND {
+            &mut small[..]
+        } else {
+            large.resize(asked.limit, 0);
+            &mut large[..]
+        };
+        if let Some(len) = self.front.write_outcome(outcome, &asked, &self.door, out) {
             self.outbox.post((out.get(..len).unwrap_or_default().to_vec(), self.address));
         }
     }

@@ -17,7 +17,7 @@ use std::ptr;
 pub const BATCH: usize = 64;
 /// Room per received packet, in octets; no sane query is longer.
 pub const RECEIVE: usize = 2048;
-/// Room per reply, in octets: the most that goes out in one datagram, rounded up.
+/// Room per reply, in octets, unless more is asked for: the most that goes out in one datagram, rounded up.
 pub const SEND: usize = 1280;
 
 /// A peer's address as the kernel wrote it: large enough for IPv6.
@@ -27,7 +27,8 @@ const ADDRESS_LEN: libc::socklen_t = size_of::<RawAddress>() as libc::socklen_t;
 /// Buffers for one thread's batches. Not `Send`: it is made where it is used.
 pub struct Batch {
     packets: Box<[[u8; RECEIVE]]>,
-    replies: Box<[[u8; SEND]]>,
+    replies: Box<[u8]>,
+    room: usize,
     peers: Box<[RawAddress]>,
     receive_iov: Box<[libc::iovec]>,
     send_iov: Box<[libc::iovec]>,
@@ -86,10 +87,17 @@ impl Default for Batch {
 impl Batch {
     /// Buffers for [`BATCH`] packets.
     pub fn new() -> Batch {
+        Batch::with_room(SEND)
+    }
+
+    /// The same, with at least `room` octets for each reply.
+    pub fn with_room(room: usize) -> Batch {
+        let room = room.max(SEND);
         let mut batch = Batch {
             // Zeroed by the kernel, page by page as they are used: a quiet worker uses a few.
             packets: vec![[0; RECEIVE]; BATCH].into(),
-            replies: vec![[0; SEND]; BATCH].into(),
+            replies: vec![0; room * BATCH].into(),
+            room,
             peers: zeroed(BATCH),
             receive_iov: zeroed(BATCH),
             send_iov: zeroed(BATCH),
@@ -143,7 +151,11 @@ impl Batch {
     #[inline]
     pub fn slot(&mut self, i: usize) -> Slot<'_> {
         let len = (self.receive[i].msg_len as usize).min(RECEIVE);
-        Slot { packet: &self.packets[i][..len], reply: &mut self.replies[i], peer: Peer(&self.peers[i]) }
+        Slot {
+            packet: &self.packets[i][..len],
+            reply: &mut self.replies[i * self.room..(i + 1) * self.room],
+            peer: Peer(&self.peers[i]),
+        }
     }
 
     /// Is slot `i` no packet at all, but the sign that the socket was shut down and its queue is empty?
@@ -156,8 +168,9 @@ impl Batch {
     #[inline]
     pub fn queue(&mut self, i: usize, len: usize) {
         let (iov, header) = (&mut self.send_iov[self.queued], &mut self.send[self.queued].msg_hdr);
-        iov.iov_base = self.replies[i].as_mut_ptr().cast();
-        iov.iov_len = len.min(SEND);
+        let reply = &mut self.replies[i * self.room..(i + 1) * self.room];
+        iov.iov_base = reply.as_mut_ptr().cast();
+        iov.iov_len = len.min(reply.len());
         header.msg_name = (&raw mut self.peers[i]).cast();
         header.msg_namelen = self.receive[i].msg_hdr.msg_namelen;
         self.queued += 1;

@@ -1,21 +1,25 @@
 //! EDNS(0) (RFC 6891): the client's OPT record read, ours written.
 //!
-//! Options are hop by hop: none is echoed, forwarded or cached. Those that a reply may carry are the TCP keepalive
-//! (RFC 7828), an extended error (RFC 8914), and nodens' own explanation of where the answer came from.
+//! Options are hop by hop: none is forwarded or cached, and none is given back but in the style of CoreDNS. Those that a
+//! reply may carry are the server's name (RFC 5001), the TCP keepalive (RFC 7828), an extended error (RFC 8914), and
+//! nodens' own explanation of where the answer came from.
 
 use super::record::Malformed;
 
 /// Length of an OPT record without options.
 pub const OPT_LEN: usize = 11;
-/// The UDP payload size that nodens advertises and never exceeds (DNS flag day 2020).
+/// The UDP payload size that nodens advertises, and exceeds only if it is told to (DNS flag day 2020).
 pub const UDP_SIZE: u16 = 1232;
 /// What a client can take that says nothing, or says less (RFC 6891 §6.2.3).
 pub const MIN_UDP_SIZE: u16 = 512;
 
 /// EDNS option codes.
 mod code {
+    pub(super) const NSID: u16 = 3;
+    pub(super) const EXPIRE: u16 = 9;
     pub(super) const COOKIE: u16 = 10;
     pub(super) const KEEPALIVE: u16 = 11;
+    pub(super) const PADDING: u16 = 12;
     pub(super) const EDE: u16 = 15;
 }
 
@@ -55,6 +59,8 @@ pub struct ClientEdns {
     pub dnssec_ok: bool,
     /// It sent the keepalive option (answered over TCP only).
     pub keepalive: bool,
+    /// It wants to know the server's name (RFC 5001).
+    pub nsid: bool,
     /// It wants the answer explained.
     pub explain: bool,
 }
@@ -71,6 +77,7 @@ pub fn read(class: u16, ttl: u32, rdata: &[u8]) -> Result<ClientEdns, Malformed>
         version: (ttl >> 16) as u8,
         dnssec_ok: ttl & 0x8000 != 0,
         keepalive: false,
+        nsid: false,
         explain: false,
     };
     if edns.version != 0 {
@@ -86,6 +93,7 @@ pub fn read(class: u16, ttl: u32, rdata: &[u8]) -> Result<ClientEdns, Malformed>
         match u16::from_be_bytes([c0, c1]) {
             code::COOKIE if len != 8 && !(16..=40).contains(&len) => return Err(Malformed),
             code::KEEPALIVE => edns.keepalive = true,
+            code::NSID => edns.nsid = true,
             EXPLAIN => edns.explain = true,
             _ => {}
         }
@@ -113,6 +121,35 @@ impl Opt {
             *slot = head;
         }
         Opt { bytes, len: OPT_LEN }
+    }
+
+    /// Says that this many octets can be taken over UDP.
+    pub fn size(&mut self, octets: u16) {
+        if let Some(slot) = self.bytes.get_mut(3..5) {
+            slot.copy_from_slice(&octets.to_be_bytes());
+        }
+    }
+
+    /// Gives those of `options`, a client's, back that CoreDNS does; not its NSID, unless `nsid`.
+    pub fn echo(&mut self, options: &[u8], nsid: bool) {
+        let mut rest = options;
+        while let Some((&[c0, c1, l0, l1], tail)) = rest.split_first_chunk() {
+            let Some((data, tail)) = tail.split_at_checked(usize::from(u16::from_be_bytes([l0, l1]))) else { return };
+            let number = u16::from_be_bytes([c0, c1]);
+            match number {
+                code::NSID if !nsid => {}
+                code::NSID | code::EXPIRE | code::COOKIE | code::KEEPALIVE | code::PADDING => {
+                    self.option(number, &[data])
+                }
+                _ => {}
+            }
+            rest = tail;
+        }
+    }
+
+    /// Adds the server's name.
+    pub fn nsid(&mut self, name: &[u8]) {
+        self.option(code::NSID, &[name]);
     }
 
     fn option(&mut self, code: u16, data: &[&[u8]]) {
@@ -191,6 +228,24 @@ mod tests {
             let ok = len == 8 || (16..=40).contains(&len);
             assert_eq!(read(512, 0, &option(10, &vec![0; len])).is_ok(), ok, "{len}");
         }
+    }
+
+    #[test]
+    fn what_coredns_gives_back_is_given_back() {
+        let sent: Vec<u8> = [3, 8, 9, 10, 11, 12, 15, 65001].iter().flat_map(|&c| option(c, &[1; 8])).collect();
+        let echoed = |nsid| {
+            let mut opt = Opt::new(0, false);
+            opt.echo(&sent, nsid);
+            opt.size(4096);
+            let bytes = opt.as_bytes().to_vec();
+            assert_eq!((bytes[3..5].to_vec(), usize::from(bytes[10])), (vec![0x10, 0], bytes.len() - OPT_LEN));
+            bytes[OPT_LEN..].chunks(12).map(|option| option[1]).collect::<Vec<_>>()
+        };
+        assert_eq!(echoed(true), [3, 9, 10, 11, 12]);
+        assert_eq!(echoed(false), [9, 10, 11, 12]);
+        let mut opt = Opt::new(0, false);
+        opt.echo(&[0, 10, 0, 9, 1], true);
+        assert_eq!(opt.as_bytes().len(), OPT_LEN, "cut short");
     }
 
     #[test]

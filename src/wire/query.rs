@@ -20,6 +20,8 @@ pub struct Query<'a> {
     pub spelled: &'a [u8],
     /// The client's OPT record, if it sent one.
     pub edns: Option<ClientEdns>,
+    /// The options in it, as sent.
+    pub options: &'a [u8],
 }
 
 impl Query<'_> {
@@ -73,12 +75,13 @@ pub fn read(packet: &[u8]) -> Gate<'_> {
     let Some(question) = Question::read(body) else { return Gate::Bare(header, rcode::FORMERR) };
     let end = header::LEN + question.as_bytes().len();
     let spelled = body.get(..question.as_bytes().len()).unwrap_or_default();
-    let mut query = Query { header, question, spelled, edns: None };
+    let mut query = Query { header, question, spelled, edns: None, options: &[] };
     let signed = match additional(packet, end, &header) {
-        Some((edns, signed)) => {
-            query.edns = edns;
+        Some((Some((edns, options)), signed)) => {
+            (query.edns, query.options) = (Some(edns), options);
             signed
         }
+        Some((None, signed)) => signed,
         None => return Gate::Bare(header, rcode::FORMERR),
     };
     if query.edns.is_some_and(|e| e.version != 0) {
@@ -92,11 +95,11 @@ pub fn read(packet: &[u8]) -> Gate<'_> {
     }
 }
 
-/// Reads the additional section: the OPT, and whether the message is signed (TSIG, SIG(0)).
+/// Reads the additional section: the OPT with its options, and whether the message is signed (TSIG, SIG(0)).
 /// `None` when it cannot be read, holds a second OPT, one with an owner or any other record, or does not end with the
 /// packet.
 #[inline]
-fn additional(packet: &[u8], at: usize, header: &Header) -> Option<(Option<ClientEdns>, bool)> {
+fn additional<'a>(packet: &'a [u8], at: usize, header: &Header) -> Option<(Option<(ClientEdns, &'a [u8])>, bool)> {
     if header.arcount == 0 {
         return (at == packet.len()).then_some((None, false));
     }
@@ -111,7 +114,7 @@ fn additional(packet: &[u8], at: usize, header: &Header) -> Option<(Option<Clien
                     return None;
                 }
                 let rdata = packet.get(record.rdata..record.end)?;
-                opt = Some(edns::read(record.class, record.ttl, rdata).ok()?);
+                opt = Some((edns::read(record.class, record.ttl, rdata).ok()?, rdata));
             }
             rtype::TSIG | rtype::SIG => signed = true,
             // No other record belongs in a query, and nobody has looked at what this one holds.

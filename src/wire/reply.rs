@@ -12,6 +12,22 @@ use super::record::{Records, Section};
 /// The most that a message over TCP can hold.
 pub const STREAM_LIMIT: usize = 65535;
 
+/// How replies are written where the standards leave a choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// As CoreDNS does: AA on answers from the cache, RA and AD as the upstream has them, the client's EDNS size and options
+    /// given back, no RA on failures.
+    pub like_coredns: bool,
+    /// The largest reply over UDP, in octets, to a client that takes as much.
+    pub udp_limit: u16,
+}
+
+impl Default for Manner {
+    fn default() -> Manner {
+        Manner { like_coredns: false, udp_limit: UDP_SIZE }
+    }
+}
+
 /// What a reply owes to the query it answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -27,26 +43,38 @@ pub struct Asked<'a> {
     pub limit: usize,
     /// Over TCP, how long an idle connection is kept, in units of 100 ms.
     pub keepalive: Option<u16>,
+    /// The client's EDNS options, if they are to be given back.
+    pub options: &'a [u8],
+    /// Is it written as CoreDNS does?
+    pub like_coredns: bool,
 }
 
 impl<'a> Asked<'a> {
-    /// For a query that came in a UDP datagram: the answer fits what the client takes, and 1232 octets.
+    /// For a query that came in a UDP datagram: the answer fits what the client takes, and what `manner` says.
     #[inline]
-    pub fn over_udp(query: &Query<'a>) -> Asked<'a> {
-        let limit = query.edns.map_or(edns::MIN_UDP_SIZE, |e| e.udp_size.min(UDP_SIZE));
-        Asked::new(query, usize::from(limit), None)
+    pub fn over_udp(query: &Query<'a>, manner: Manner) -> Asked<'a> {
+        let limit = query.edns.map_or(edns::MIN_UDP_SIZE, |e| e.udp_size.min(manner.udp_limit));
+        Asked::new(query, usize::from(limit), None, manner)
     }
 
     /// For a query that came over TCP, where idle connections are kept for `keepalive` units of 100 ms.
     #[inline]
-    pub fn over_tcp(query: &Query<'a>, keepalive: u16) -> Asked<'a> {
-        Asked::new(query, STREAM_LIMIT, Some(keepalive))
+    pub fn over_tcp(query: &Query<'a>, keepalive: u16, manner: Manner) -> Asked<'a> {
+        Asked::new(query, STREAM_LIMIT, Some(keepalive), manner)
     }
 
     #[inline]
-    fn new(query: &Query<'a>, limit: usize, keepalive: Option<u16>) -> Asked<'a> {
-        let Query { header, spelled, edns, .. } = *query;
-        Asked { id: header.id, flags: header.flags, spelled, edns, limit, keepalive }
+    fn new(query: &Query<'a>, limit: usize, keepalive: Option<u16>, manner: Manner) -> Asked<'a> {
+        let Query { header, spelled, edns, options, .. } = *query;
+        let like_coredns = manner.like_coredns;
+        let options = if like_coredns { options } else { &[] };
+        Asked { id: header.id, flags: header.flags, spelled, edns, limit, keepalive, options, like_coredns }
+    }
+
+    /// Does the client want to know the server's name?
+    #[inline]
+    pub fn wants_name(&self) -> bool {
+        self.edns.is_some_and(|e| e.nsid)
     }
 
     /// Does the client want the answer explained?
@@ -60,8 +88,13 @@ impl<'a> Asked<'a> {
     fn opt(&self, rcode: u16, notes: &Notes<'_>) -> Option<Opt> {
         let edns = self.edns?;
         let mut opt = Opt::new(rcode, edns.dnssec_ok && edns.version == 0);
-        if let (true, Some(tenths)) = (edns.keepalive, self.keepalive) {
-            opt.keepalive(tenths);
+        match self.keepalive {
+            _ if self.like_coredns => self.echo(&mut opt, edns, notes),
+            Some(tenths) if edns.keepalive => opt.keepalive(tenths),
+            _ => {}
+        }
+        if let (true, Some(name)) = (edns.nsid, notes.name) {
+            opt.nsid(name);
         }
         if let Some((code, text)) = notes.error {
             opt.error(code, text);
@@ -72,25 +105,39 @@ impl<'a> Asked<'a> {
         let room = self.limit.saturating_sub(header::LEN + self.spelled.len());
         Some(if opt.as_bytes().len() > room { Opt::new(rcode, edns.dnssec_ok) } else { opt })
     }
+
+    /// Gives back what CoreDNS does of the client's OPT.
+    #[cold]
+    fn echo(&self, opt: &mut Opt, edns: ClientEdns, notes: &Notes<'_>) {
+        opt.size(edns.udp_size);
+        opt.echo(self.options, notes.name.is_none());
+    }
 }
 
 /// [`Asked`], kept while the answer is waited for.
 #[derive(Clone, Debug)]
 pub struct OwnedAsked {
-    spelled: Box<[u8]>,
+    /// The question, then the options.
+    octets: Box<[u8]>,
+    question: usize,
     rest: Asked<'static>,
 }
 
 impl From<Asked<'_>> for OwnedAsked {
     fn from(asked: Asked<'_>) -> OwnedAsked {
-        OwnedAsked { spelled: asked.spelled.into(), rest: Asked { spelled: &[], ..asked } }
+        let octets = match asked.options {
+            [] => asked.spelled.into(),
+            options => [asked.spelled, options].concat().into(),
+        };
+        OwnedAsked { octets, question: asked.spelled.len(), rest: Asked { spelled: &[], options: &[], ..asked } }
     }
 }
 
 impl OwnedAsked {
     /// As it was.
     pub fn get(&self) -> Asked<'_> {
-        Asked { spelled: &self.spelled, ..self.rest }
+        let (spelled, options) = self.octets.split_at_checked(self.question).unwrap_or_default();
+        Asked { spelled, options, ..self.rest }
     }
 }
 
@@ -121,17 +168,19 @@ pub struct Notes<'a> {
     pub error: Option<(u16, &'a str)>,
     /// How the answer came about, for a client that asked.
     pub explanation: Option<&'a str>,
+    /// The server's name, for a client that asked (RFC 5001).
+    pub name: Option<&'a [u8]>,
 }
 
 /// Writes `stored` for the client into `out` and returns the length; `None` when `out` is shorter than needed.
 ///
-/// `authoritative` keeps the upstream's AA bit, which only an answer fresh from it may bear.
+/// `fresh` keeps the upstream's AA bit, which only an answer fresh from it may bear.
 #[inline]
 pub fn answer(
     stored: &Stored<'_>,
     asked: &Asked<'_>,
     ttl: Ttl,
-    authoritative: bool,
+    fresh: bool,
     notes: &Notes<'_>,
     out: &mut [u8],
 ) -> Option<usize> {
@@ -148,10 +197,12 @@ pub fn answer(
     };
     header = keep.header;
     header.id = asked.id;
-    header.flags = reply_flags(asked.flags, code)
-        | header::RA
-        | if authoritative { header.flags & header::AA } else { 0 }
-        | if keep.truncated { header::TC } else { 0 };
+    let kept = if asked.like_coredns {
+        like_coredns(header.flags, fresh, asked)
+    } else {
+        header::RA | if fresh { header.flags & header::AA } else { 0 }
+    };
+    header.flags = reply_flags(asked.flags, code) | kept | if keep.truncated { header::TC } else { 0 };
     header.arcount += u16::from(opt.is_some());
     let body = out.get_mut(..keep.end)?;
     body.copy_from_slice(stored.message.get(..keep.end)?);
@@ -161,6 +212,14 @@ pub fn answer(
     let end = keep.end + opt_bytes.len();
     out.get_mut(keep.end..end)?.copy_from_slice(opt_bytes);
     Some(end)
+}
+
+/// Of the flags of a stored message, those that CoreDNS passes on. AD is for those who asked for it (RFC 6840 §5.7).
+#[inline]
+fn like_coredns(stored: u16, fresh: bool, asked: &Asked<'_>) -> u16 {
+    let wants_ad = asked.flags & header::AD != 0 || asked.edns.is_some_and(|e| e.dnssec_ok);
+    let passed = header::RA | if wants_ad { header::AD } else { 0 } | if fresh { header::AA } else { 0 };
+    stored & passed | if fresh { 0 } else { header::AA }
 }
 
 /// An RCODE above 15 takes an OPT to be said; without one it becomes SERVFAIL.
@@ -215,7 +274,7 @@ fn cut(message: &[u8], question: usize, room: usize, mut header: Header) -> Opti
     (end <= room).then_some(Cut { end, truncated, header })
 }
 
-/// QR, what is given back of the query's flags, and the header's share of the RCODE. Z and AD are always clear.
+/// QR, what is given back of the query's flags, and the header's share of the RCODE. Z and AD are clear.
 #[inline]
 fn reply_flags(query: u16, rcode: u16) -> u16 {
     header::QR | (query & (header::OPCODE | header::RD | header::CD)) | (rcode & header::RCODE)
@@ -233,7 +292,7 @@ pub fn bare(query: &Header, rcode: u16, out: &mut [u8]) -> Option<usize> {
 pub fn empty(asked: &Asked<'_>, rcode: u16, notes: &Notes<'_>, out: &mut [u8]) -> Option<usize> {
     let rcode = expressible(rcode, asked);
     let opt = asked.opt(rcode, notes);
-    let flags = reply_flags(asked.flags, rcode) | header::RA;
+    let flags = reply_flags(asked.flags, rcode) | if asked.like_coredns { 0 } else { header::RA };
     let arcount = u16::from(opt.is_some());
     let header = Header { id: asked.id, flags, qdcount: 1, ancount: 0, nscount: 0, arcount };
     let mut at = 0;
@@ -250,7 +309,7 @@ pub fn empty(asked: &Asked<'_>, rcode: u16, notes: &Notes<'_>, out: &mut [u8]) -
 }
 
 /// Writes the query that goes upstream for `question`: lower-case, with an OPT of our own and nothing of the
-/// client's. Returns its length; the OPT is the last [`OPT_LEN`] octets. The id is left 0.
+/// client's. The OPT is the last [`OPT_LEN`] octets. The id is left 0.
 pub fn upstream_query(question: &[u8], recursion: bool, checking_disabled: bool, dnssec_ok: bool) -> Vec<u8> {
     let flags = if recursion { header::RD } else { 0 } | if checking_disabled { header::CD } else { 0 };
     let header = Header { id: 0, flags, qdcount: 1, ancount: 0, nscount: 0, arcount: 1 };

@@ -17,10 +17,10 @@ use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
 use nodens::resolve::{Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
-use nodens::serve::{Front, Verdict, judge};
+use nodens::serve::{Door, Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
 use nodens::upstream::{Condition, Exchange};
-use nodens::wire::reply::{self, Asked, OwnedAsked};
+use nodens::wire::reply::{self, Asked, Manner, OwnedAsked};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,7 @@ type Slot = Arc<Mutex<Option<Got>>>;
 /// A client that waits.
 struct Client {
     front: Arc<Front>,
+    door: Arc<Door>,
     asked: OwnedAsked,
     clock: Clock,
     slot: Slot,
@@ -56,7 +57,7 @@ struct Client {
 impl Waiter for Client {
     fn answer(self: Box<Self>, outcome: &Outcome) {
         let mut out = vec![0; 65_535 + 300];
-        let len = self.front.write_outcome(outcome, &self.asked.get(), &mut out).unwrap_or(0);
+        let len = self.front.write_outcome(outcome, &self.asked.get(), &self.door, &mut out).unwrap_or(0);
         out.truncate(len);
         let got = Got { bytes: out, source: outcome.source, zone: outcome.zone, at: self.clock.now() };
         assert!(self.slot.lock().unwrap().replace(got).is_none(), "answered twice");
@@ -122,6 +123,7 @@ impl World {
                 positive: range(&zone.positive, limits::MIN_TTL.default, limits::POSITIVE_MAX_TTL.default),
                 negative: range(&zone.negative, limits::MIN_TTL.default, limits::NEGATIVE_MAX_TTL.default),
                 failure: zone.failure_ttl.0,
+                one: false,
             };
             let s = &zone.serve_stale;
             let stale = s.enabled.then_some(Stale {
@@ -136,7 +138,7 @@ impl World {
             for name in &zone.names {
                 let upstream = Arc::clone(&script) as Arc<dyn Exchange>;
                 let label = metrics.zones.intern(name);
-                zones.push(Zone { name: wire(name)?.into(), label, upstream, ttls, stale, prefetch });
+                zones.push(Zone { stale, prefetch, ..Zone::new(&wire(name)?, label, upstream, ttls) });
             }
         }
         let (limits, zones) = (Limits::default(), Zones::new(zones));
@@ -205,17 +207,24 @@ impl World {
         let read_at = Moment(now.0 - behind.map_or(0, |b| b.0.as_nanos() as u64));
         let slot = Slot::default();
         let mut out = vec![0; 65_535 + 300];
-        let write = |q| if ask.tcp { Asked::over_tcp(q, KEEPALIVE) } else { Asked::over_udp(q) };
+        let write = |q| {
+            if ask.tcp {
+                Asked::over_tcp(q, KEEPALIVE, Manner::default())
+            } else {
+                Asked::over_udp(q, Manner::default())
+            }
+        };
         // Over UDP a worker's own list stands before the store, over TCP it does not.
         let (store, hot) = (&self.front.store, &mut self.hot);
-        let verdict = judge(&packet, |question, flags| match ask.tcp {
+        let door = self.front.door((Ipv4Addr::LOCALHOST, 53).into());
+        let verdict = judge(&packet, door.view(), |question, flags| match ask.tcp {
             true => store.get(&store.key(question, flags), read_at),
             false => hot.get(store, &store.key(question, flags), read_at).cloned(),
         });
         let (len, source, zone) = match verdict {
             Verdict::Hit(query, entry) => {
                 let source = if entry.about().negative { Source::NegativeHit } else { Source::Hit };
-                let len = self.front.write_hit(&entry, &write(&query), read_at, &mut out);
+                let len = self.front.write_hit(&entry, &write(&query), &door, read_at, &mut out);
                 (len, source, entry.about().zone)
             }
             Verdict::Bare(header, code) => (reply::bare(&header, code, &mut out), Source::Local, 0),
@@ -227,13 +236,14 @@ impl World {
                 let asked = OwnedAsked::from(write(&query));
                 let waiter = Client {
                     front: Arc::clone(&self.front),
+                    door: Arc::clone(&door),
                     asked,
                     clock: self.clock.clone(),
                     slot: Arc::clone(&slot),
                 };
                 let proto = if ask.tcp { Proto::Tcp } else { Proto::Udp };
                 let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + client);
-                self.front.submit(&query, address.into(), proto, read_at, Box::new(waiter));
+                self.front.submit(&query, (address, 5353).into(), (&door, proto), read_at, Box::new(waiter));
                 return Pending { ask: ask.clone(), packet, asked_at: now, slot };
             }
         };

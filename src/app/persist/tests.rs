@@ -48,7 +48,8 @@ impl Daemon {
         Header { id: 0, flags: header::QR, qdcount: 1, ancount: 0, nscount: 0, arcount: 0 }.write(&mut message);
         message.extend_from_slice(question.as_bytes());
         let (stored, flags) = (Moment::now() - age, Flags::default());
-        let about = About { stored, lifetime: 30, rcode: 0, negative: false, flags, zone: 0, upstream: 0 };
+        let about =
+            About { stored, lifetime: 30, rcode: 0, negative: false, flags, ruled: false, zone: 0, upstream: 0 };
         self.store.insert(Entry::new(&message, about), self.store.generation());
     }
 
@@ -179,7 +180,7 @@ async fn what_comes_too_late_is_not_loaded() {
             upstreams: &new.metrics.upstreams,
             zones: &new.metrics.zones,
         },
-        |_| Some((0, Refresh::default())),
+        |_| Some(persist::Owner::default()),
         |_| ControlFlow::Continue(()),
     );
     assert!(matches!(loaded, Err(persist::Error::Read(_))));

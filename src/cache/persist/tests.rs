@@ -43,7 +43,7 @@ impl Side {
     /// What is in `file`, where the zone is `zone` and nothing else.
     fn load_zone(&self, file: &[u8], zone: &str, stale: Duration) -> Result<Vec<Entry>, Error> {
         let zone = to_wire(zone);
-        let number = |name: &[u8]| crate::wire::question::is_within(name, &zone).then_some((ZONE, Refresh::default()));
+        let number = |name: &[u8]| crate::wire::question::is_within(name, &zone).then_some(ours());
         let mut taken = Vec::new();
         load(Cursor::new(file), &self.terms(stale), number, |entry| {
             taken.push(entry);
@@ -75,9 +75,14 @@ fn message(name: &str, records: u16, rcode: u16) -> Vec<u8> {
     m
 }
 
+/// All names are of one zone.
+fn ours() -> Owner {
+    Owner { zone: ZONE, ..Owner::default() }
+}
+
 fn about(stored: Moment, lifetime: u32) -> About {
     let (flags, rcode) = (Flags::default(), rcode::NOERROR);
-    About { stored, lifetime, rcode, negative: false, flags, zone: 1, upstream: 0 }
+    About { stored, lifetime, rcode, negative: false, flags, ruled: false, zone: 1, upstream: 0 }
 }
 
 /// An address for `name`, `age` old on `side`.
@@ -180,7 +185,7 @@ fn e21_what_was_asked_in_another_zone_is_left_out() {
     let [corp, root, _] = zones(&new, ["corp.", ".", "c.corp."]);
     let zone = |name: &[u8]| {
         let zone = if crate::wire::question::is_within(name, &to_wire("corp")) { corp } else { root };
-        Some((zone, Refresh::default()))
+        Some(Owner { zone, ..Owner::default() })
     };
     let mut taken = Vec::new();
     let take = |entry: Entry| {
@@ -200,7 +205,7 @@ fn it_goes_on_until_it_is_told_to_stop() {
         taken += 1;
         if taken == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    load(Cursor::new(&file), &side.terms(Duration::ZERO), |_| Some((ZONE, Refresh::default())), enough).unwrap();
+    load(Cursor::new(&file), &side.terms(Duration::ZERO), |_| Some(ours()), enough).unwrap();
     assert_eq!(taken, 2);
 }
 
@@ -306,7 +311,7 @@ prop_compose! {
     ) -> Entry {
         let flags = Flags::new(dnssec, checking);
         let stored = now - Duration::from_millis(age * 100);
-        let about = About { stored, lifetime, rcode, negative, flags, zone: ZONE, upstream };
+        let about = About { stored, lifetime, rcode, negative, flags, ruled: false, zone: ZONE, upstream };
         Entry::new(&message(&labels.join("."), records, rcode), about)
     }
 }

@@ -17,7 +17,7 @@ fn entry_of(name: &str, qtype: u16, flags: Flags, rcode: u16, n: u16, at: Moment
     for _ in 0..n {
         m.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 30, 0, 4, 1, 2, 3, 4]);
     }
-    Entry::new(&m, About { stored: at, lifetime, rcode, negative: n == 0, flags, zone: 1, upstream: 2 })
+    Entry::new(&m, About { stored: at, lifetime, rcode, negative: n == 0, flags, ruled: false, zone: 1, upstream: 2 })
 }
 
 fn entry(name: &str, at: Moment, lifetime: u32) -> Entry {

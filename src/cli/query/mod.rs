@@ -178,7 +178,7 @@ fn question(name: &Name, rtype: RecordType, dnssec: bool) -> Message {
 fn default_server(path: Option<&Path>) -> Result<SocketAddr, CliError> {
     let loaded = config::load(path, &config::Overrides::default())?;
     let listen = loaded.config.listen;
-    let first = listen.addresses.first().map(|&ip| SocketAddr::new(ip, listen.port));
+    let first = listen.addresses.first().copied();
     first.ok_or(CliError::Query(Error::NoServer))
 }
 

@@ -3,10 +3,11 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Check;
+use crate::config::address::Name;
 use crate::config::file::{self, TtlRange};
 use crate::config::limits;
 use crate::config::text::{Percent, Size, Span, Text};
-use crate::config::{Cache, Persist, Prefetch, ServeStale, Ttls};
+use crate::config::{Cache, Keep, Persist, Prefetch, ServeStale, Ttls};
 
 /// What holds for the answers of one zone.
 #[derive(Clone, Copy)]
@@ -56,6 +57,18 @@ impl Rules {
     }
 }
 
+/// Which answers of a zone are kept.
+pub(super) fn keep(given: &file::ZoneCache) -> Keep {
+    let names = |list: &Option<Vec<Text<Name>>>| list.iter().flatten().map(|text| text.0.0.clone()).collect();
+    Keep {
+        enabled: given.enabled.unwrap_or(true),
+        only: names(&given.only),
+        never_positive: names(&given.positive.never),
+        never_negative: names(&given.negative.never),
+        whole_ttl: given.keep_ttl.unwrap_or(false),
+    }
+}
+
 impl Check<'_> {
     /// The cache itself.
     pub(super) fn cache(&mut self, given: &file::Cache) -> Cache {
@@ -75,7 +88,7 @@ impl Check<'_> {
     /// What is written of one zone under `key`, over `base`.
     pub(super) fn zone_rules(&mut self, base: Rules, given: &file::ZoneCache, key: &str) -> Rules {
         Rules {
-            ttls: self.ttls(base.ttls, (&given.positive, &given.negative), &given.failure_ttl, key),
+            ttls: self.ttls(base.ttls, (&given.positive.range(), &given.negative.range()), &given.failure_ttl, key),
             stale: self.serve_stale(base.stale, &given.serve_stale, &format!("{key}.serveStale")),
             prefetch: self.prefetch(base.prefetch, &given.prefetch, &format!("{key}.prefetch")),
         }

@@ -26,8 +26,8 @@ impl Check<'_> {
             if odd || matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) {
                 self.problem(&format!("{KEY}[{i}]"), format!("{address} is no address that an interface can have"));
             }
-            let serves = |ip: &IpAddr| ip == address || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4()));
-            if !odd && !listen.addresses.iter().any(serves) {
+            let serves = |ip: IpAddr| ip == *address || (ip.is_unspecified() && (ip.is_ipv6() || address.is_ipv4()));
+            if !odd && !listen.addresses.iter().any(|at| serves(at.ip())) {
                 let message = format!("nothing listens on {address}: what is asked there is refused");
                 self.warnings.push(self.origins.problem(&format!("{KEY}[{i}]"), message));
             }

@@ -87,15 +87,8 @@ impl Waiter for Client {
 }
 
 fn zone(name: &str, label: u16, upstream: &Arc<Upstream>) -> Zone {
-    let ttls = Ttls { positive: (0, 30), negative: (0, 5), failure: Duration::from_secs(5) };
-    Zone {
-        name: wire(name).into(),
-        label,
-        upstream: Arc::clone(upstream) as Arc<dyn Exchange>,
-        ttls,
-        stale: None,
-        prefetch: None,
-    }
+    let ttls = Ttls { positive: (0, 30), negative: (0, 5), failure: Duration::from_secs(5), one: false };
+    Zone::new(&wire(name), label, Arc::clone(upstream) as Arc<dyn Exchange>, ttls)
 }
 
 /// A resolver and everything around it.
@@ -134,7 +127,7 @@ impl House {
             question: Question::new(&wire(name), rtype::A, CLASS_IN).unwrap().as_bytes().into(),
             flags: Flags::default(),
             recursion_desired: true,
-            client: Ipv4Addr::from_bits(0x0a00_0000 + client).into(),
+            client: (Ipv4Addr::from_bits(0x0a00_0000 + client), 5353).into(),
             arrived: self.now(),
             cells: self.metrics.cells(proto, Family::V4, true),
             waiter: Box::new(Client(Arc::clone(answers))),

@@ -6,12 +6,12 @@ use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
 use crate::resolve::source_of;
 use crate::resolve::{Outcome, Waiter};
-use crate::serve::front::{Front, Verdict, judge};
+use crate::serve::front::{Door, Front, Verdict, judge};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -49,7 +49,8 @@ enum End {
 /// A connection's state.
 struct Connection<'a> {
     front: &'a Arc<Front>,
-    client: IpAddr,
+    door: &'a Arc<Door>,
+    client: SocketAddr,
     input: Vec<u8>,
     output: Output,
     outstanding: usize,
@@ -63,12 +64,13 @@ struct Connection<'a> {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(house: &House, mut stream: TcpStream, client: IpAddr) {
+pub(super) async fn serve(house: &House, door: &Arc<Door>, mut stream: TcpStream, client: SocketAddr) {
     // Answers are small and written whole: waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
     let (sender, receiver) = mpsc::unbounded_channel();
     let mut connection = Connection {
         front: &house.front,
+        door,
         client,
         input: Vec::new(),
         output: Output::default(),
@@ -225,13 +227,14 @@ impl Connection<'_> {
     /// Answers one query, or hands it over. `None` for what only a broken client sends.
     fn handle(&mut self, packet: &[u8], now: Moment) -> Option<()> {
         let front = self.front;
-        let cells = front.cells(Proto::Tcp, self.client);
+        let (cells, manner) = (self.door.cells(Proto::Tcp), front.manner);
         let keepalive = self.keepalive;
-        match judge(packet, |question, flags| front.store.get(&front.store.key(question, flags), now)) {
+        match judge(packet, self.door.view(), |question, flags| front.store.get(&front.store.key(question, flags), now))
+        {
             Verdict::Hit(query, entry) => {
-                let asked = Asked::over_tcp(&query, keepalive);
+                let asked = Asked::over_tcp(&query, keepalive, manner);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
-                self.frame(room, |out| front.write_hit(&entry, &asked, now, out))?;
+                self.frame(room, |out| front.write_hit(&entry, &asked, self.door, now, out))?;
                 let (zone, source) = (entry.about().zone, source_of(&entry));
                 cells.query(zone, query.question.qtype());
                 cells.response(zone, entry.about().rcode, source);
@@ -239,9 +242,10 @@ impl Connection<'_> {
             }
             Verdict::Miss(query) => {
                 self.outstanding += 1;
-                let asked = OwnedAsked::from(Asked::over_tcp(&query, keepalive));
-                let waiter = Reply { front: Arc::clone(front), answers: self.answers.clone(), asked };
-                front.submit(&query, self.client, Proto::Tcp, now, Box::new(waiter));
+                let asked = OwnedAsked::from(Asked::over_tcp(&query, keepalive, manner));
+                let (front, door) = (Arc::clone(front), Arc::clone(self.door));
+                let waiter = Reply { front, door, answers: self.answers.clone(), asked };
+                self.front.submit(&query, self.client, (self.door, Proto::Tcp), now, Box::new(waiter));
             }
             Verdict::Bare(header, code) => {
                 cells.query(0, 0);
@@ -251,7 +255,7 @@ impl Connection<'_> {
             Verdict::Decline(query, code) => {
                 cells.query(0, query.question.qtype());
                 cells.response(0, code, Source::Local);
-                let asked = Asked::over_tcp(&query, keepalive);
+                let asked = Asked::over_tcp(&query, keepalive, manner);
                 self.frame(packet.len() + OPT_ROOM, |out| front.write_refusal(&asked, code, out))?;
             }
             Verdict::Drop(reason) => {
@@ -287,6 +291,7 @@ fn allowed(pressure: &mut watch::Receiver<usize>) -> Duration {
 /// A TCP client that waits.
 struct Reply {
     front: Arc<Front>,
+    door: Arc<Door>,
     answers: mpsc::UnboundedSender<Vec<u8>>,
     asked: OwnedAsked,
 }
@@ -298,7 +303,7 @@ impl Waiter for Reply {
         let mut frame = Vec::new();
         let room = room.max(header::LEN + asked.spelled.len()) + OPT_ROOM;
         // An answer that cannot be written still counts as one: the connection must not wait for it.
-        append_frame(&mut frame, room, |out| self.front.write_outcome(outcome, &asked, out));
+        append_frame(&mut frame, room, |out| self.front.write_outcome(outcome, &asked, &self.door, out));
         // The client may have gone.
         let _ = self.answers.send(frame);
     }

@@ -42,7 +42,8 @@ fn reply(query: &[u8], n: u16, age: u32, flags: u16) -> Vec<u8> {
     let (message, ttl_at) = stored(n, flags);
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
     let mut out = vec![0; 65535];
-    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(age), false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_udp(&q, Manner::default()), Ttl::Aged(age), false, &Notes::default(), &mut out)
+        .unwrap();
     out.truncate(len);
     out
 }
@@ -106,7 +107,8 @@ fn losing_only_additional_records_is_no_truncation() {
     let Gate::Ask(q) = read(&q) else { panic!() };
     let mut out = [0; 512];
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
-    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
+    let len =
+        answer(&s, &Asked::over_udp(&q, Manner::default()), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
     let m = Message::from_vec(&out[..len]).unwrap();
     assert!(!m.metadata.truncation);
     assert_eq!(m.answers.len(), 1);
@@ -149,7 +151,8 @@ fn c32_extended_rcodes_need_edns() {
         let q = query(0, size, false);
         let Gate::Ask(q) = read(&q) else { panic!() };
         let mut out = [0; 512];
-        let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
+        let len = answer(&s, &Asked::over_udp(&q, Manner::default()), Ttl::Aged(0), false, &Notes::default(), &mut out)
+            .unwrap();
         let m = Message::from_vec(&out[..len]).unwrap();
         assert_eq!(u16::from(m.metadata.response_code), code);
     }
@@ -165,9 +168,11 @@ fn b22_keepalive_is_answered_over_tcp_only() {
     let (message, ttl_at) = stored(1, 0);
     let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
     let mut out = [0; 1500];
-    let len = answer(&s, &Asked::over_udp(&q), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
+    let len =
+        answer(&s, &Asked::over_udp(&q, Manner::default()), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
     assert_eq!(len, message.len() + OPT_LEN);
-    let len = answer(&s, &Asked::over_tcp(&q, 80), Ttl::Aged(0), false, &Notes::default(), &mut out).unwrap();
+    let len = answer(&s, &Asked::over_tcp(&q, 80, Manner::default()), Ttl::Aged(0), false, &Notes::default(), &mut out)
+        .unwrap();
     assert_eq!(out[len - 6..len], [0, 11, 0, 2, 0, 80]);
 }
 
@@ -176,7 +181,7 @@ fn errors_are_no_longer_than_they_must_be() {
     let q = query(header::RD, Some(1232), false);
     let Gate::Ask(parsed) = read(&q) else { panic!() };
     let mut out = [0; 1500];
-    let len = empty(&Asked::over_udp(&parsed), rcode::BADVERS, &Notes::default(), &mut out).unwrap();
+    let len = empty(&Asked::over_udp(&parsed, Manner::default()), rcode::BADVERS, &Notes::default(), &mut out).unwrap();
     let m = Message::from_vec(&out[..len]).unwrap();
     assert_eq!((u16::from(m.metadata.response_code), m.queries.len()), (rcode::BADVERS, 1));
     let len = bare(&parsed.header, rcode::FORMERR, &mut out).unwrap();
@@ -190,10 +195,10 @@ fn an_explanation_that_does_not_fit_is_dropped_before_the_answer_is() {
     q.truncate(at);
     q.extend([0, 4, 0xfe, 0x1d, 0, 0]);
     let Gate::Ask(q) = read(&q) else { panic!() };
-    assert!(Asked::over_udp(&q).explain());
+    assert!(Asked::over_udp(&q, Manner::default()).explain());
     let mut out = [0; 512];
     let notes = Notes { explanation: Some("source=hit"), ..Notes::default() };
-    let len = empty(&Asked::over_udp(&q), 0, &notes, &mut out).unwrap();
+    let len = empty(&Asked::over_udp(&q, Manner::default()), 0, &notes, &mut out).unwrap();
     assert_eq!(&out[len - 10..len], b"source=hit");
 }
 
