@@ -31,7 +31,7 @@ use crate::observe::log;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Limits, Resolver};
 use crate::serve::Front;
-use crate::serve::client::{Acl, ConnectionLimits};
+use crate::serve::client::{Acl, ConnectionLimits, Patience};
 use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
@@ -462,7 +462,13 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn connection_limits(config: &Config) -> ConnectionLimits {
-    ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
+    let (usual, config::Timeouts { read, write, idle }) = (Patience::default(), config.listen.timeouts);
+    let idle = idle.unwrap_or(usual.idle);
+    ConnectionLimits {
+        total: config.limits.tcp_connections,
+        per_client: config.limits.tcp_connections_per_client,
+        patience: Patience { read: read.unwrap_or(idle), write: write.unwrap_or(idle), idle },
+    }
 }
 
 #[cfg(test)]
