@@ -22,6 +22,11 @@ pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams,
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
         loops(sink, &upstreams);
+        let tally = upstreams.tally();
+        let help = "Queries refused because as many as forward.maxConcurrent allows were waiting for an upstream.";
+        sink.counter("nodens_upstream_rejected_total", help, &[], tally.rejected.get());
+        let help = "Queries for which all upstreams were known to be down.";
+        sink.counter("nodens_upstream_all_down_total", help, &[], tally.all_down.get());
     }));
 }
 

@@ -27,6 +27,7 @@ use crate::admin::{self, Routes};
 use crate::cache::Store;
 use crate::config::reload::Watcher;
 use crate::config::{self, AnswerStyle, Answers, Config, Overrides, Problem};
+use crate::observe::coredns::SetupError;
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Limits, Resolver};
@@ -235,6 +236,7 @@ fn start_log(config: &Config) -> Result<log::Log, Error> {
         config::LogFormat::Auto => log::Format::Auto,
         config::LogFormat::Text => log::Format::Text,
         config::LogFormat::Json => log::Format::Json,
+        config::LogFormat::Coredns => log::Format::Coredns,
     };
     Ok(log::init(format, reload::level(config.log.level))?)
 }
@@ -428,6 +430,7 @@ impl Parts {
     fn pass_over(&self, problems: &[Problem]) {
         for problem in problems {
             tracing::error!(%problem, "a part of the configuration cannot be used");
+            self.metrics.setup_error(SetupError::Configmap);
         }
     }
 

@@ -6,14 +6,12 @@ use crate::admin::ready::Condition;
 use crate::guardian::control::State;
 use crate::guardian::ending::Reason;
 use crate::network::host::REPAIRED;
+use crate::observe::coredns::SetupError;
 use crate::observe::metrics::Metrics;
 use crate::observe::queries::{Family, Label};
 use crate::observe::sink::FamilySink;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What node-cache counts under these names, and dashboards alert on.
-const SETUP_ERRORS: [&str; 5] = ["iptables", "iptables_lock", "interface_add", "interface_check", "configmap"];
 
 /// The last state that the guardian told, for scrapes and readiness.
 pub(super) struct Network {
@@ -81,7 +79,8 @@ fn report(sink: &mut FamilySink, state: &State) {
     counts(sink, "nodens_server_restarts_total", help, "reason", &Reason::ALL.map(Reason::name), &state.restarts);
     let help = "Failures while setting up the network, by node-cache's names.";
     let name = "coredns_nodecache_setup_errors_total";
-    counts(sink, name, help, "errortype", &SETUP_ERRORS, &state.network.setup_errors);
+    let known: Vec<&str> = SetupError::ALL.iter().map(|error| error.name()).collect();
+    counts(sink, name, help, "errortype", &known, &state.network.setup_errors);
 }
 
 /// One counter for each of `known`, at 0 if need be, and for whatever else was counted.

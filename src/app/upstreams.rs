@@ -4,16 +4,19 @@
 //! indirectly is looked at again: a resolv.conf every second, host names every half minute (and every second while
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
+mod forward;
+
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Keep, Zone, Zones};
-use crate::upstream::{self, Endpoint, Exchange, Group, Route, Security, Server};
+use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
 use crate::wire::reply;
+use forward::{Share, codes};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use std::collections::HashMap;
@@ -66,6 +69,8 @@ struct Inner {
     told: Mutex<HashMap<String, Vec<String>>>,
     /// Forwarding loops found.
     loops: Counter,
+    /// What is counted of all groups together.
+    tally: Arc<Tally>,
 }
 
 /// A group, what it was made from, and the zones that lead to it.
@@ -83,11 +88,27 @@ struct Found {
     at: Instant,
 }
 
+impl Source {
+    /// The way to the group for the zone `name`: known already, or of those in `old`, or new.
+    fn route(&mut self, name: &str, old: &[Source]) -> Arc<Route> {
+        let old = old.iter().find(|known| known.forward == self.forward);
+        let known = self.routes.iter().find(|(known, _)| **known == *name);
+        if let Some((_, route)) = known {
+            return Arc::clone(route);
+        }
+        let known = old.and_then(|old| old.routes.iter().find(|(known, _)| **known == *name));
+        let route = known.map_or_else(|| Arc::new(Route::new(Arc::clone(&self.group))), |(_, route)| Arc::clone(route));
+        self.routes.push((name.into(), Arc::clone(&route)));
+        route
+    }
+}
+
 impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
         let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops: Counter::new() }))
+        let (loops, tally) = (Counter::new(), Arc::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -100,26 +121,25 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for (index, zone) in config.zones.iter().enumerate() {
-            let of = |known: &Source| known.forward == zone.forward;
-            let old = old.iter().find(|known| of(known));
-            let at = match sources.iter().position(of) {
-                Some(at) => at,
-                None => {
-                    let group = match old {
-                        Some(old) => Arc::clone(&old.group),
-                        None => Arc::new(Group::new(options(&zone.forward), &self.servers_of(&zone.forward)?)),
-                    };
-                    sources.push(Source { forward: zone.forward.clone(), group, routes: Vec::new() });
-                    sources.len() - 1
-                }
-            };
-            let source = &mut sources[at];
+            let mut ways = Vec::new();
+            for forward in &zone.forwards {
+                let at = self.source(forward, &old, &mut sources)?;
+                let bound = forward.max_concurrent.map(|most| {
+                    Arc::new(Bound::new(most, zone.names.first().map_or("", String::as_str), Arc::clone(&self.0.tally)))
+                });
+                ways.push((forward, at, bound));
+            }
             for name in &zone.names {
-                let known = old.and_then(|old| old.routes.iter().find(|(known, _)| **known == **name));
-                let route = known
-                    .map_or_else(|| Arc::new(Route::new(Arc::clone(&source.group))), |(_, route)| Arc::clone(route));
-                source.routes.push((name.as_str().into(), Arc::clone(&route)));
-                let upstream = route as Arc<dyn Exchange>;
+                let mut links = Vec::new();
+                for (forward, at, bound) in &ways {
+                    let Some(Share { from, except }) = Share::of(forward, name) else { continue };
+                    // Probed is what is asked for.
+                    let probed = if from.is_some() { &forward.from } else { name };
+                    let Some(source) = sources.get_mut(*at) else { continue };
+                    let (upstream, next) = (source.route(probed, &old), codes(&forward.next));
+                    links.push(Link { upstream, from, except, next, bound: bound.clone() });
+                }
+                let upstream = upstream::chain(links);
                 let label = self.0.metrics.zones.intern(&label(name));
                 let (stale, prefetch) = (zone.serve_stale.map(stale), zone.prefetch.map(prefetch));
                 let plain = Zone::new(&to_wire(name), label, upstream, ttls(&zone.ttls, config));
@@ -134,6 +154,23 @@ impl Upstreams {
             (view.places, members.map(|(_, zone)| Arc::clone(zone)).collect())
         };
         Ok(Zones::of_views(config.views().into_iter().map(of)))
+    }
+
+    /// The place in `sources` of the group that `forward` describes: known already, `old`, or new.
+    fn source(&self, forward: &Forward, old: &[Source], sources: &mut Vec<Source>) -> Result<usize, Error> {
+        let of = |known: &Source| known.forward == *forward;
+        if let Some(at) = sources.iter().position(of) {
+            return Ok(at);
+        }
+        let group = match old.iter().find(|known| of(known)) {
+            Some(old) => Arc::clone(&old.group),
+            None => {
+                let group = Group::new(forward::options(forward), &self.servers_of(forward)?);
+                Arc::new(group.counted_in(Arc::clone(&self.0.tally)))
+            }
+        };
+        sources.push(Source { forward: forward.clone(), group, routes: Vec::new() });
+        Ok(sources.len() - 1)
     }
 
     /// Every server of every group, by address; one that several groups use is there once for each.
@@ -153,13 +190,18 @@ impl Upstreams {
         &self.0.loops
     }
 
+    /// What is counted of all groups together.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
     /// The addresses that `forward.to` stands for now; what cannot be read or is not known yet is left out.
     fn servers_of(&self, forward: &Forward) -> Result<Vec<Endpoint>, Error> {
         let mut servers: Vec<Endpoint> = Vec::new();
         for target in &forward.to {
             match target {
                 Target::Address(address) => servers.push(address.into()),
-                Target::Secure(server) => servers.push(secure(server, forward.ca.as_ref())),
+                Target::Secure(server) => servers.push(forward::secure(server, forward)),
                 Target::KubeDns { port } => servers.push(kube_dns(*port, &self.0.own)?.into()),
                 Target::ResolvConf(path) => servers.extend(self.read(path).iter().map(Endpoint::from)),
                 Target::Name { host, port } => {
@@ -298,6 +340,9 @@ impl Upstreams {
         let mut pause = Duration::from_millis(100);
         loop {
             let sources = self.groups().clone();
+            if sources.is_empty() {
+                condition.set(true, "no upstream is configured");
+            }
             for source in sources {
                 let Some(question) = Question::new(&[0], rtype::NS, CLASS_IN) else { return };
                 let message = reply::upstream_query(question.as_bytes(), true, false, false);
@@ -318,11 +363,6 @@ impl Upstreams {
 /// Servers in one line of the log.
 fn list(servers: &[Endpoint]) -> String {
     servers.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn secure(server: &config::Secure, ca: Option<&PathBuf>) -> Endpoint {
-    let security = Security { scheme: server.scheme.name(), name: server.name.clone(), ca: ca.cloned() };
-    Endpoint::secure(server.address, security)
 }
 
 fn is_indirect(target: &Target) -> bool {
@@ -350,29 +390,12 @@ pub(super) fn check_environment(config: &Config) -> Result<(), Error> {
         return Ok(());
     }
     let own = super::sockets::dns_addresses(config);
-    config.zones.iter().flat_map(|zone| &zone.forward.to).try_for_each(|target| match target {
-        Target::KubeDns { port } => kube_dns(*port, &own).map(drop),
-        _ => Ok(()),
+    config.zones.iter().flat_map(|zone| &zone.forwards).flat_map(|forward| &forward.to).try_for_each(|target| {
+        match target {
+            Target::KubeDns { port } => kube_dns(*port, &own).map(drop),
+            _ => Ok(()),
+        }
     })
-}
-
-fn options(forward: &Forward) -> upstream::Options {
-    upstream::Options {
-        protocol: match forward.protocol {
-            config::Protocol::Tcp => upstream::Protocol::Tcp,
-            config::Protocol::Udp => upstream::Protocol::Udp,
-            config::Protocol::Auto => upstream::Protocol::Auto,
-        },
-        policy: match forward.policy {
-            config::Policy::LeastLoaded => upstream::Policy::LeastLoaded,
-            config::Policy::Random => upstream::Policy::Random,
-            config::Policy::RoundRobin => upstream::Policy::RoundRobin,
-            config::Policy::Sequential => upstream::Policy::Sequential,
-        },
-        timeout: forward.timeout,
-        max_connections: forward.max_connections,
-        ..upstream::Options::default()
-    }
 }
 
 fn seconds(span: Duration) -> u32 {

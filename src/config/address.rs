@@ -143,7 +143,7 @@ pub struct Secure {
     pub scheme: Scheme,
     /// Where it is.
     pub address: SocketAddr,
-    /// Whom its certificate must be for, lower-case, no trailing dot.
+    /// Whom its certificate must be for: a domain name, lower-case, no trailing dot, or an IP address.
     pub name: String,
 }
 
@@ -160,9 +160,13 @@ impl Secure {
         let Some(address) = address_and_port(address, scheme.port()).filter(is_possible) else {
             return Err("before the # stands an IP address, or one with a port");
         };
+        // Where nothing was written, TLS clients look for the address in the certificate.
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return Ok(Secure { scheme, address, name: ip.to_string() });
+        }
         match Name::read(name) {
-            Ok(Name(name)) if name != "." => Ok(Secure { scheme, address, name }),
-            _ => Err("behind the # stands the domain name that its certificate is for"),
+            Ok(Name(name)) if name != "." && !looks_like_address(&name) => Ok(Secure { scheme, address, name }),
+            _ => Err("behind the # stands the domain name, or the IP address, that its certificate is for"),
         }
     }
 }

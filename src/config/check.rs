@@ -4,22 +4,20 @@
 //! fault with, since it would judge values that are not what was written.
 
 mod cache;
+mod forward;
 mod node;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::address::{Secure, Target};
-use crate::config::file::{self, File, Protocol};
+use crate::config::address::Target;
+use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
 use crate::config::problem::Problems;
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
-use crate::config::{
-    Answers, Config, Endpoint, Firewall, Forward, Interface, Keep, Limits, Listen, Log, Network, Zone,
-};
+use crate::config::{Answers, Config, Endpoint, Firewall, Interface, Keep, Limits, Listen, Log, Network, Zone};
 use cache::{Rules, keep};
 
 /// The configuration of an empty file.
@@ -35,10 +33,9 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let rules = check.rules(&file.cache);
     let cluster_domain = check.cluster_domain(&file.kubernetes);
     let metrics = check.metrics(&file.metrics);
-    let health = check.health(&file.health, &listen);
+    let (health, health_also, lame_duck) = check.health(&file.health, &listen);
     let network = check.network(&file.network, &listen, &cluster_domain);
     let metrics_optional = check.metrics_optional(&file.metrics, &metrics);
-    let (health_also, lame_duck) = check.health_besides(&file.health);
     let config = Config {
         network,
         answers: check.answers(&file.answers),
@@ -50,7 +47,8 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         limits: check.limits(&file.limits),
         metrics,
         metrics_optional,
-        health: Some(health),
+        coredns_names: file.metrics.coredns_names.unwrap_or(false),
+        health,
         health_also,
         lame_duck,
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
@@ -67,19 +65,23 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     let zone = |names: &[&str], to: Target| Zone {
         names: names.iter().map(|&n| n.to_owned()).collect(),
         listen: Vec::new(),
-        forward: Forward {
-            to: vec![to],
-            protocol: Protocol::default(),
-            policy: file::Policy::default(),
-            timeout: limits::TIMEOUT.default,
-            max_connections: count(None, limits::MAX_CONNECTIONS),
-            ca: None,
-        },
+        forwards: vec![forward::plain(vec![to])],
         ttls: rules.ttls,
         serve_stale: rules.serve_stale(),
         prefetch: rules.prefetch(),
+        log: None,
+        errors: None,
         keep: Keep::default(),
         nsid: None,
+        rewrite: Vec::new(),
+        dns64: None,
+        acl: Vec::new(),
+        load_balance: None,
+        hosts: None,
+        respond: Vec::new(),
+        whoami: false,
+        refuse_any: false,
+        minimal_responses: false,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -87,7 +89,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
     ]
 }
 
-struct Check<'a> {
+/// What the rules need: where keys stand, and where problems go.
+pub(super) struct Check<'a> {
     origins: &'a Origins,
     /// Keys that the schema check found fault with.
     suspect: Vec<String>,
@@ -201,12 +204,39 @@ impl Check<'_> {
                     others.push((places.clone(), at));
                 }
             }
-            let forward = self.forward(zone.forward.as_ref(), &format!("{key}.forward"));
+            let forwards = self.forwards(zone, &names, &key);
+            let answers = zone.hosts.is_some() || zone.respond.is_some() || zone.whoami == Some(true);
+            if forwards.is_empty() && !answers && !self.is_suspect(&key) {
+                let message = "no forward: every name of this zone fails (SERVFAIL)";
+                self.warnings.push(self.origins.problem(&key, message));
+            }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
             let keep = keep(&zone.cache);
             let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
-            zones.push(Zone { names, listen: places, forward, ttls, serve_stale, prefetch, keep, nsid });
+            let hosts = zone.hosts.as_ref().map(|hosts| self.hosts(hosts, &names, &format!("{key}.hosts")));
+            let respond = zone.respond.as_deref().unwrap_or_default();
+            zones.push(Zone {
+                respond: self.respond(respond, &names, &format!("{key}.respond")),
+                names,
+                listen: places,
+                forwards,
+                whoami: zone.whoami.unwrap_or_default(),
+                refuse_any: zone.refuse_any.unwrap_or_default(),
+                minimal_responses: zone.minimal_responses.unwrap_or_default(),
+                ttls,
+                serve_stale,
+                prefetch,
+                keep,
+                nsid,
+                rewrite: self.rewrite(&zone.rewrite, &format!("{key}.rewrite")),
+                dns64: zone.dns64.as_ref().map(|given| self.dns64(given, &format!("{key}.dns64"))),
+                acl: self.acl(&zone.acl, &format!("{key}.acl")),
+                load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
+                log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
+                errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
+                hosts,
+            });
         }
         if count > limits::MAX_NAMES {
             self.problem("zones", format!("more than {} names", limits::MAX_NAMES));
@@ -246,41 +276,6 @@ impl Check<'_> {
         let size = given.udp_size.and_then(|size| u16::try_from(size).ok());
         let udp_size = size.unwrap_or(limits::UDP_ANSWER.default as u16);
         Answers { style: given.style.unwrap_or_default(), udp_size }
-    }
-
-    fn forward(&mut self, given: Option<&file::Forward>, key: &str) -> Forward {
-        let nothing = file::Forward::default();
-        let forward = given.unwrap_or(&nothing);
-        let mut to: Vec<Target> = forward.to.iter().flatten().map(|text| text.0.clone()).collect();
-        let at = format!("{key}.to");
-        if forward.to.is_some() && to.is_empty() {
-            self.problem(&at, "an empty list: nobody would be asked");
-        }
-        self.at_most(&mut to, limits::MAX_SERVERS, &at);
-        self.unique(&to, &at);
-        let at = format!("{key}.timeout");
-        Forward {
-            protocol: forward.protocol.unwrap_or_default(),
-            policy: forward.policy.unwrap_or_default(),
-            timeout: self.span(&forward.timeout, limits::TIMEOUT, limits::TIMEOUT.default, &at),
-            max_connections: count(forward.max_connections, limits::MAX_CONNECTIONS),
-            ca: self.ca(forward, &to, key),
-            to,
-        }
-    }
-
-    fn ca(&mut self, given: &file::Forward, to: &[Target], key: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(given.ca.as_ref()?);
-        // Servers that were left out because they are wrong may have been the ones it is for.
-        let known = !to.is_empty() && !self.is_suspect(&format!("{key}.to"));
-        let key = format!("{key}.ca");
-        if !path.is_absolute() || path.file_name().is_none() {
-            self.problem(&key, "must be the absolute path of a file, such as /etc/nodens/ca.crt");
-        }
-        if known && to.iter().all(|target| !matches!(target, Target::Secure(_))) {
-            self.problem(&key, "has no effect: no server of this zone is spoken to under encryption (tls://)");
-        }
-        Some(path)
     }
 
     fn cluster_domain(&mut self, given: &file::Kubernetes) -> String {
@@ -325,11 +320,6 @@ impl Check<'_> {
         addresses
     }
 
-    fn health(&mut self, given: &file::Health, listen: &Listen) -> SocketAddr {
-        let first = listen.addresses.first().map_or(limits::LISTEN_ADDRESS.into(), SocketAddr::ip);
-        given.listen.as_ref().map_or(SocketAddr::new(first, limits::HEALTH_PORT), |text| text.0)
-    }
-
     /// No two TCP listeners may want the same port of the same address.
     fn ports(&mut self, config: &Config) {
         let listen = config.listen.addresses.iter().enumerate();
@@ -347,24 +337,14 @@ impl Check<'_> {
         }
     }
 
-    /// No server asked may be ourselves.
-    fn loops(&mut self, config: &Config) {
-        for (z, zone) in config.zones.iter().enumerate() {
-            for (t, target) in zone.forward.to.iter().enumerate() {
-                let (Target::Address(server) | Target::Secure(Secure { address: server, .. })) = target else {
-                    continue;
-                };
-                let ours = |a: &SocketAddr| a.port() == server.port() && is_same(a.ip(), server.ip());
-                if config.listen.addresses.iter().any(ours) {
-                    let message = format!("{server} is where nodens itself listens: queries would go round in circles");
-                    self.problem(&format!("zones[{z}].forward.to[{t}]"), message);
-                }
-            }
-        }
-    }
-
     /// A length of time within `limit`; `otherwise` if none is written.
-    fn span(&mut self, given: &Option<Text<Span>>, limit: Limit<Duration>, otherwise: Duration, key: &str) -> Duration {
+    pub(super) fn span(
+        &mut self,
+        given: &Option<Text<Span>>,
+        limit: Limit<Duration>,
+        otherwise: Duration,
+        key: &str,
+    ) -> Duration {
         let Some(Text(Span(span))) = given else { return otherwise };
         match self.within(*span, limit, |d| Span(*d).to_string(), key) {
             true => *span,
@@ -373,7 +353,13 @@ impl Check<'_> {
     }
 
     /// Whether `value` is within `limit`; reports it if not.
-    fn within<T: PartialOrd>(&mut self, value: T, limit: Limit<T>, show: fn(&T) -> String, key: &str) -> bool {
+    pub(super) fn within<T: PartialOrd>(
+        &mut self,
+        value: T,
+        limit: Limit<T>,
+        show: fn(&T) -> String,
+        key: &str,
+    ) -> bool {
         let fits = limit.allows(&value);
         if !fits {
             let range = format!("must be between {} and {}", show(&limit.min), show(&limit.max));
@@ -383,14 +369,15 @@ impl Check<'_> {
     }
 
     /// Reports a list that is too long, and cuts it so that comparing its entries stays cheap.
-    fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
+    pub(super) fn at_most<T>(&mut self, list: &mut Vec<T>, most: usize, key: &str) {
         if list.len() > most {
             self.problem(key, format!("{} entries; at most {most} are possible", list.len()));
             list.truncate(most);
         }
     }
 
-    fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
+    /// Reports entries that stand in `list` before.
+    pub(super) fn unique<T: PartialEq + std::fmt::Display>(&mut self, list: &[T], key: &str) {
         for (i, item) in list.iter().enumerate() {
             if list.iter().take(i).any(|other| other == item) {
                 self.problem(&format!("{key}[{i}]"), format!("{item} is listed twice"));
@@ -398,7 +385,8 @@ impl Check<'_> {
         }
     }
 
-    fn problem(&mut self, key: &str, message: impl Into<String>) {
+    /// Reports what is wrong with `key`.
+    pub(super) fn problem(&mut self, key: &str, message: impl Into<String>) {
         // Indexes shift where a bad entry was left out: the whole list is suspect then.
         let list = if key.ends_with(']') { key.rfind('[').map_or(key, |end| &key[..end]) } else { key };
         if !self.is_suspect(list) {
@@ -406,8 +394,13 @@ impl Check<'_> {
         }
     }
 
+    /// Reports what is odd about `key`.
+    pub(super) fn warning(&mut self, key: &str, message: impl Into<String>) {
+        self.warnings.push(self.origins.problem(key, message));
+    }
+
     /// Whether the schema check found fault with `key` or anything below it.
-    fn is_suspect(&self, key: &str) -> bool {
+    pub(super) fn is_suspect(&self, key: &str) -> bool {
         self.suspect.iter().any(|s| is_within(s, key))
     }
 }

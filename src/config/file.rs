@@ -3,6 +3,8 @@
 //! The doc comments are the descriptions in the JSON schema, which in turn is what the text is checked against
 //! (`shape.rs`). Keys of features that are not built yet are not here but in `later.rs`.
 
+mod forward;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -10,10 +12,15 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use crate::config::address::{Name, Place, Target};
+use crate::config::address::{Name, Place};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
+use crate::config::rules::{ErrorsRule, LogRule};
+use crate::config::rules::{acl, dns64, load_balance, rewrite};
+use crate::config::rules::{hosts, respond};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
+pub(super) use forward::Forward;
+pub use forward::{Policy, Protocol, ReplyCode};
 
 /// Configuration of nodens, the NodeLocal DNS cache. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -38,7 +45,7 @@ pub(super) struct File {
     pub(super) metrics: Metrics,
     /// Health checks: /health (alive) and /ready (really answers).
     pub(super) health: Health,
-    /// What is logged to standard error.
+    /// What is logged.
     pub(super) log: Log,
 }
 
@@ -248,37 +255,39 @@ pub(super) struct Zone {
     pub(super) r#match: Option<Vec<Text<Name>>>,
     /// The listen addresses, as they are written there, for whose queries alone this zone is. Default: all.
     pub(super) listen: Option<Vec<Text<Place>>>,
-    /// The servers to ask and how.
-    #[schemars(required)]
+    /// The servers to ask and how. Default: nobody is asked.
     pub(super) forward: Option<Forward>,
+    /// More of them, in order: a query goes to the first whose from and except fit its name.
+    pub(super) further: Option<Vec<Forward>>,
     /// Lifetimes in this zone, where they differ from those of the top-level cache.
     #[serde(default)]
     pub(super) cache: ZoneCache,
     /// The name that clients are told who ask for it (NSID, RFC 5001). Default: none.
     pub(super) nsid: Option<String>,
-}
-
-/// The servers to ask and how.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Forward {
-    /// Servers: ADDRESS[:PORT], HOST[:PORT], the path of a resolv.conf, kube-dns, which is the address in the
-    /// environment variable KUBE_DNS_UPSTREAM_SERVICE_HOST, or tls://ADDRESS[:PORT]#NAME, whose certificate must be
-    /// for NAME.
-    #[schemars(required)]
-    pub(super) to: Option<Vec<Text<Target>>>,
-    /// How servers are spoken to. Default: tcp.
-    pub(super) protocol: Option<Protocol>,
-    /// Which server is asked first. Default: least-loaded.
-    pub(super) policy: Option<Policy>,
-    /// How long one attempt at one server may take, from 10ms to 4500ms. Default: 2s.
-    pub(super) timeout: Option<Text<Span>>,
-    /// Most TCP connections to each server. Default: 32.
-    #[schemars(range(min = limits::MAX_CONNECTIONS.min, max = limits::MAX_CONNECTIONS.max))]
-    pub(super) max_connections: Option<u64>,
-    /// A file with the certificates (PEM) of those who may sign for tls:// servers. Default: whom the system trusts,
-    /// or Mozilla's list where it has none.
-    pub(super) ca: Option<String>,
+    /// Rules that alter questions before they are looked up, and what comes back, in order.
+    #[serde(default)]
+    pub(super) rewrite: Vec<rewrite::Rule>,
+    /// IPv6 addresses for what has IPv4 ones alone (RFC 6147). Default: none.
+    pub(super) dns64: Option<dns64::Written>,
+    /// Who may ask what; the first rule that fits decides. Default: everybody everything.
+    #[serde(default)]
+    pub(super) acl: Vec<acl::Rule>,
+    /// In which order the addresses of an answer are given. Default: as they come.
+    pub(super) load_balance: Option<load_balance::Written>,
+    /// A line of the log for each query. Default: none.
+    pub(super) log: Option<LogRule>,
+    /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
+    pub(super) errors: Option<ErrorsRule>,
+    /// Names with fixed addresses. Default: none.
+    pub(super) hosts: Option<hosts::Written>,
+    /// What is answered by templates; the first rule that fits decides. Default: nothing.
+    pub(super) respond: Option<Vec<respond::Rule>>,
+    /// Whether every question is answered with who asks it. Default: false.
+    pub(super) whoami: Option<bool>,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482). Default: false.
+    pub(super) refuse_any: Option<bool>,
+    /// Whether answers with data go without authority and additional section. Default: false.
+    pub(super) minimal_responses: Option<bool>,
 }
 
 /// What is cached of one zone, and for how long.
@@ -337,12 +346,16 @@ pub(super) struct Metrics {
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
     /// The same, but a port that cannot be had is only logged and counted. Takes a restart.
     pub(super) optional: Option<Vec<Text<SocketAddr>>>,
+    /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
+    pub(super) coredns_names: Option<bool>,
 }
 
 /// Health checks.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Health {
+    /// Whether they are served at all. Default: true. Takes a restart.
+    pub(super) enabled: Option<bool>,
     /// Where /health and /ready are served. Default: port 8080 of the first listen address. Takes a restart.
     pub(super) listen: Option<Text<SocketAddr>>,
     /// Where they are served besides. Takes a restart.
@@ -351,7 +364,7 @@ pub(super) struct Health {
     pub(super) lame_duck: Option<Text<Span>>,
 }
 
-/// What is logged to standard error.
+/// What is logged: to standard error, unless the format says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Log {
@@ -389,34 +402,6 @@ pub enum Firewall {
     None,
 }
 
-/// How servers are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP alone.
-    #[default]
-    Tcp,
-    /// UDP alone; a truncated answer is passed on as it is.
-    Udp,
-    /// UDP, then TCP when the answer is truncated.
-    Auto,
-}
-
-/// Which of several servers is asked first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Policy {
-    /// The one with the fewest questions outstanding.
-    #[default]
-    LeastLoaded,
-    /// Any.
-    Random,
-    /// Each in turn.
-    RoundRobin,
-    /// The first that works, in the order written.
-    Sequential,
-}
-
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -428,6 +413,8 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
+    /// As CoreDNS writes them, to standard output: the level in brackets, then the text.
+    Coredns,
 }
 
 /// The least important that is logged.

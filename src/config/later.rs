@@ -17,11 +17,9 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 7] = [
+const KEYS: [Later; 5] = [
     later("listen.tls", ""),
-    later("zones[].hosts", ""),
     later("kubernetes.searchShield", "false"),
-    later("metrics.corednsNames", "false"),
     later("admin", ""),
     later("log.queries", "sample: 0"),
     later("log.slow", ""),

@@ -102,6 +102,12 @@ pub const PERSIST_INTERVAL: Limit<Duration> = seconds(60, 1, DAY);
 pub const TIMEOUT: Limit<Duration> = limit(Duration::from_secs(2), Duration::from_millis(10), PATIENCE);
 /// `forward.maxConnections`, TCP, to each server.
 pub const MAX_CONNECTIONS: Limit<u64> = limit(32, 1, 1024);
+/// `forward.maxConcurrent`; 0 for any number.
+pub const MAX_CONCURRENT: Limit<u64> = limit(0, 0, 1_000_000);
+/// `forward.idle`: CoreDNS closes after 10 s, and who closes first loses no query.
+pub const IDLE: Limit<Duration> = limit(Duration::from_secs(8), Duration::from_millis(100), Duration::from_secs(DAY));
+/// `forward.maxAge`; 0 for any age.
+pub const MAX_AGE: Limit<Duration> = seconds(60, 1, 30 * DAY);
 /// The port asked where `forward.to` names none.
 pub const UPSTREAM_PORT: u16 = 53;
 /// The same for `tls://` (RFC 7858, section 3.1).
@@ -116,6 +122,26 @@ pub const UDP_ANSWER: Limit<u64> = limit(1232, 512, 4096);
 
 /// Longest `zones[].nsid`, in octets: what an OPT has room for beside it.
 pub const MAX_NSID: usize = 128;
+
+// Rules of zones.
+
+/// Longest regular expression, in octets: CoreDNS's bound.
+pub const MAX_PATTERN: usize = 10_000;
+/// Entries of one list of rules, names or patterns.
+pub const MAX_RULES: usize = 1_000;
+/// `loadBalance.reload`; 0 for never.
+pub const WEIGHTS_RELOAD: Limit<Duration> = seconds(30, 0, DAY);
+/// Longest `log.format` of a zone, in octets.
+pub const MAX_LOG_FORMAT: usize = 1024;
+/// `errors.consolidate[].every`.
+pub const CONSOLIDATE: Limit<Duration> =
+    limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
+/// `hosts.ttl`; CoreDNS's range.
+pub const HOSTS_TTL: Limit<Duration> = seconds(HOUR, 1, 65_535);
+/// `hosts.reload`; 0 for never.
+pub const HOSTS_RELOAD: Limit<Duration> = seconds(5, 0, DAY);
+/// Entries of one `hosts.files`.
+pub const MAX_HOSTS_FILES: usize = 16;
 
 // Load.
 
@@ -153,6 +179,10 @@ pub const MAX_ZONES: usize = 256;
 pub const MAX_NAMES: usize = 10_000;
 /// Entries of one `forward.to`.
 pub const MAX_SERVERS: usize = 16;
+/// Entries of one `zones[].further`: a query is compared with all of them.
+pub const MAX_FORWARDS: usize = 16;
+/// Entries of one `forward.except`: a query is compared with all of them.
+pub const MAX_EXCEPT: usize = 1000;
 /// Entries of `listen.allowFrom`: each query is compared with all of them.
 pub const MAX_NETWORKS: usize = 256;
 
@@ -165,16 +195,14 @@ mod tests {
         fn legal<T: PartialOrd + Copy>(limit: Limit<T>) -> bool {
             limit.allows(&limit.default) && limit.allows(&limit.min) && limit.allows(&limit.max)
         }
-        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS].into_iter().all(legal));
+        assert!([PORT, WORKERS, MAX_BYTES, MAX_CONNECTIONS, MAX_CONCURRENT].into_iter().all(legal));
         assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
         assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
-        assert!([FAILURE_TTL, TIMEOUT].into_iter().all(legal));
-        assert!(
-            [STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL, LAME_DUCK, TIMEOUTS]
-                .into_iter()
-                .all(legal)
-        );
+        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE, LAME_DUCK, TIMEOUTS].into_iter().all(legal));
+        assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
+        assert!([WEIGHTS_RELOAD].into_iter().all(legal));
+        assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

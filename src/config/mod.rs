@@ -15,25 +15,34 @@ pub mod node_cache;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
+mod rules;
 mod shape;
 mod source;
+pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tree;
 mod views;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
-pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, schema};
+pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
 pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
+pub use rules::acl::{AclAction, AclRule};
+pub use rules::dns64::Dns64;
+pub use rules::hosts::Hosts;
+pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::respond::{Records, Respond};
+pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
+pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use source::Source;
 pub use text::Workers;
 pub use views::View;
@@ -57,6 +66,8 @@ pub struct Config {
     pub metrics: Vec<SocketAddr>,
     /// The same, where the port can be had.
     pub metrics_optional: Vec<SocketAddr>,
+    /// Whether metrics have CoreDNS's names, too.
+    pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
     /// Where they are answered besides.
@@ -168,8 +179,8 @@ pub struct Zone {
     pub names: Vec<String>,
     /// For queries that come to these of the listen addresses alone; empty for all.
     pub listen: Vec<SocketAddr>,
-    /// Whom to ask and how.
-    pub forward: Forward,
+    /// Whom to ask and how: the first that is for the name. Without any, nobody is asked.
+    pub forwards: Vec<Forward>,
     /// Lifetimes: the zone's own over the global ones.
     pub ttls: Ttls,
     /// Whether stale answers are given, and how.
@@ -180,6 +191,28 @@ pub struct Zone {
     pub keep: Keep,
     /// The name that clients are told who ask for it.
     pub nsid: Option<String>,
+    /// Rules that alter questions and answers, in order.
+    pub rewrite: Vec<Rewrite>,
+    /// Whether IPv6 addresses are made of IPv4 ones, and how.
+    pub dns64: Option<Dns64>,
+    /// Who may ask what, in order.
+    pub acl: Vec<AclRule>,
+    /// In which order addresses are given, if in any.
+    pub load_balance: Option<LoadBalance>,
+    /// Whether queries are logged, and how.
+    pub log: Option<QueryLog>,
+    /// Whether failures are logged as CoreDNS does, and how.
+    pub errors: Option<Errors>,
+    /// Names with fixed addresses.
+    pub hosts: Option<Hosts>,
+    /// What is answered by templates, in order.
+    pub respond: Vec<Respond>,
+    /// Whether every question is answered with who asks it.
+    pub whoami: bool,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482).
+    pub refuse_any: bool,
+    /// Whether answers with data go without the other sections.
+    pub minimal_responses: bool,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].
@@ -219,6 +252,35 @@ pub struct Forward {
     pub max_connections: usize,
     /// Whose certificates encrypted servers must have, PEM; those that the system trusts when none is named.
     pub ca: Option<PathBuf>,
+    /// Who we prove to be to encrypted servers.
+    pub identity: Option<Identity>,
+    /// Only names at and below this one are asked for; written like [`Zone::names`].
+    pub from: String,
+    /// Names at and below these are not, but `from` itself always is.
+    pub except: Vec<String>,
+    /// Replies upon which the next forward of the zone is asked.
+    pub next: Vec<ReplyCode>,
+    /// Replies upon which another server is asked; never NOERROR.
+    pub failover: Vec<ReplyCode>,
+    /// Whether a query fails at once while all servers are known to be down.
+    pub fail_fast: bool,
+    /// Queries of this zone that may be under way; more are refused.
+    pub max_concurrent: Option<usize>,
+    /// How long a TCP connection is kept that nobody uses.
+    pub idle: Duration,
+    /// How old a TCP connection may be to take queries; any age when `None`.
+    pub max_age: Option<Duration>,
+    /// The address that queries are sent from.
+    pub source: Option<IpAddr>,
+}
+
+/// Files, PEM, that prove who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How much work is taken on at once.

@@ -163,7 +163,7 @@ impl NodeCache {
 impl Config {
     /// The Service that should answer names of the cluster and was not there when this process was started.
     pub fn missing_service(&self) -> Option<&str> {
-        let targets = self.zones.iter().flat_map(|zone| &zone.forward.to);
+        let targets = self.zones.iter().flat_map(|zone| &zone.forwards).flat_map(|forward| &forward.to);
         targets.filter_map(missing_service).next()
     }
 }

@@ -126,6 +126,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.maxBytes", old.cache.max_bytes != new.cache.max_bytes),
         ("cache.persist", old.cache.persist != new.cache.persist),
         ("metrics.listen", old.metrics != new.metrics),
+        ("metrics.corednsNames", old.coredns_names != new.coredns_names),
         ("metrics.optional", old.metrics_optional != new.metrics_optional),
         ("health.listen", old.health != new.health),
         ("health.also", old.health_also != new.health_also),
@@ -284,7 +285,7 @@ mod tests {
             load_ok("cache: {failureTtl: 9s}\nlimits: {inFlight: 9}\nzones: [{match: [.], forward: {to: [1.1.1.1]}}]");
         assert!(restart_needed(&old, &live).is_empty());
         let new = load_ok(
-            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], optional: ['127.0.0.1:1']}\nhealth: {also: ['127.0.0.1:2'], lameDuck: 1s}
+            "answers: {udpSize: 600}\nlisten: {addresses: [127.0.0.1], port: 54, workers: 2, allowFrom: [10.0.0.0/8]}\ncache: {maxBytes: 1Mi, persist: {path: /tmp/c}}\nmetrics: {listen: [], corednsNames: true, optional: ['127.0.0.1:1']}\nhealth: {also: ['127.0.0.1:2'], lameDuck: 1s}
 network: {addresses: [10.0.0.1], interface: {kind: tun}, firewall: iptables, failOpen: {enabled: false}}",
         );
         let all = [
@@ -299,6 +300,7 @@ network: {addresses: [10.0.0.1], interface: {kind: tun}, firewall: iptables, fai
             "cache.maxBytes",
             "cache.persist",
             "metrics.listen",
+            "metrics.corednsNames",
             "metrics.optional",
             "health.listen",
             "health.also",

@@ -77,10 +77,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "network: {bridge: x}",
             "f:1:11: network.bridge: unknown key; choose from: addresses, failOpen, firewall, interface",
         ),
-        (
-            "zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}",
-            "f:2:42: zones[0].x: unknown key; choose from: cache, forward, listen, match, nsid",
-        ),
+        ("zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}", "f:2:42: zones[0].x: unknown key"),
         ("\"a\\nb\": 1", r"f:1:1: a\nb: unknown key"),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
         // Types.
@@ -95,7 +92,6 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("zones:\n- forward: {to: [1.1.1.1]}", r#"f:2:3: zones[0]: "match" is missing"#),
         ("zones:\n- match: [.]\n  forward: {policy: random}", r#"f:3:3: zones[0].forward: "to" is missing"#),
         ("zones:\n- match: [.]\n  forward: {ca: /a}", r#"f:3:3: zones[0].forward: "to" is missing"#),
-        ("zones:\n- match: [.]\n  forward: ~", r#"f:2:3: zones[0]: "forward" is missing"#),
         ("cache: {persist: {interval: 5s}}", r#"f:1:9: cache.persist: "path" is missing"#),
         // Values.
         ("listen: {port: 70000}", "f:1:16: listen.port: 70000 is out of range: must be between 1 and 65535"),
@@ -180,7 +176,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ),
         (
             &format!("{zones}\n  cache: {{serveStale: {{maxAge: 8d}}}}"),
-            "f:6:32: zones[0].cache.serveStale.maxAge: 8d is out of range: must be between 1s and 7d",
+            "f:6:32: zones[0].cache.serveStale.maxAge: 8d is out of range: must be between 0s and 7d",
         ),
         (
             &format!("{zones}\n  cache: {{prefetch: {{remaining: 91%}}}}"),
@@ -188,11 +184,11 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ),
         (
             &format!("{zones}\n  cache: {{persist: {{path: /c}}}}"),
-            "f:6:11: zones[0].cache.persist: unknown key; choose from: failureTtl, negative, positive, prefetch, serveStale",
+            "f:6:11: zones[0].cache.persist: unknown key; choose from: enabled, failureTtl, keepTtl, negative, only, positive, prefetch, serveStale",
         ),
         (
             &format!("{zones}ca: /etc/nodens/ca.crt"),
-            "f:5:9: zones[0].forward.ca: has no effect: no server of this zone is spoken to under encryption (tls://)",
+            "f:5:9: zones[0].forward.ca: has no effect: no server of this forward is spoken to under encryption (tls://)",
         ),
         (
             "zones: [{match: [.], forward: {to: ['tls://10.1.0.54#a.example'], ca: ca.crt}}]",
@@ -202,6 +198,72 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         (
             "zones: [{match: [.], forward: {to: [1.1.1.1, 'tls://10.1.0.54'], ca: /ca.crt}}]",
             r#"f:1:46: zones[0].forward.to[1]: "tls://10.1.0.54" is not an upstream: write whom its certificate must be for, as in tls://10.1.0.54#dns.corp.example"#,
+        ),
+        (
+            "zones: [{match: [.], forward: {to: ['tls://10.1.0.54#a'], certificate: /tls.crt}}]",
+            "f:1:72: zones[0].forward.certificate: stands without key: write the file of its private key",
+        ),
+        (
+            "zones: [{match: [.], forward: {to: ['tls://10.1.0.54#a'], key: /tls.key}}]",
+            "f:1:64: zones[0].forward.key: stands without certificate: write the file that it belongs to",
+        ),
+        (
+            "zones: [{match: [.], forward: {to: ['tls://10.1.0.54#a'], certificate: /a, key: b}}]",
+            "f:1:81: zones[0].forward.key: must be the absolute path of a file, such as /etc/nodens/tls.key",
+        ),
+        (
+            &format!("{zones}certificate: /a\n    key: /b"),
+            "f:5:18: zones[0].forward.certificate: has no effect: no server of this forward is spoken to under encryption (tls://)",
+        ),
+        (
+            &format!("{zones}from: a..b"),
+            r#"f:5:11: zones[0].forward.from: "a..b" is not a domain name: it has an empty label"#,
+        ),
+        (
+            &format!("{zones}except: a.example"),
+            r#"f:5:13: zones[0].forward.except: expected a list: write ["a.example"]"#,
+        ),
+        (
+            &format!("{zones}next: [NXDOMIAN]"),
+            r#"f:5:12: zones[0].forward.next[0]: "NXDOMIAN" is not valid; did you mean "NXDOMAIN"?"#,
+        ),
+        (
+            &format!("{zones}failover: [SERVFAIL, NOERROR]"),
+            "f:5:26: zones[0].forward.failover[1]: NOERROR is no failure; for answers without data write NODATA",
+        ),
+        (&format!("{zones}failFast: 1"), r#"f:5:15: zones[0].forward.failFast: "1" is neither true nor false"#),
+        (
+            &format!("{zones}maxConcurrent: 1000001"),
+            "f:5:20: zones[0].forward.maxConcurrent: 1000001 is out of range: must be between 0 and 1000000",
+        ),
+        (
+            &format!("{zones}idle: 0s"),
+            "f:5:11: zones[0].forward.idle: 0s is out of range: must be between 100ms and 1d",
+        ),
+        (&format!("{zones}idle: 10"), r#"f:5:11: zones[0].forward.idle: "10" has no unit; write 10s for seconds"#),
+        (
+            &format!("{zones}maxAge: 999ms"),
+            "f:5:13: zones[0].forward.maxAge: 999ms is out of range: must be between 1s and 30d",
+        ),
+        (
+            &format!("{zones}sourceAddress: '::'"),
+            "f:5:20: zones[0].forward.sourceAddress: :: is no address to send from; leave it out to let the kernel choose",
+        ),
+        (
+            &format!("{zones}sourceAddress: fd00::1"),
+            "f:5:20: zones[0].forward.sourceAddress: fd00::1 is IPv6 and 10.0.0.1:53 is IPv4: nothing can be sent there",
+        ),
+        (
+            "zones:\n- match: [.]\n  further: [{to: [1.1.1.1]}]",
+            "f:3:3: zones[0].further: stands without forward: write the first of them there",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: [1.1.1.1]}\n  further: [{to: [169.254.20.10]}]",
+            "f:4:19: zones[0].further[0].to[0]: 169.254.20.10:53 is where nodens itself listens: queries would go round in circles",
+        ),
+        (
+            "zones:\n- match: [.]\n  forward: {to: [1.1.1.1]}\n  further: [{policy: random}]",
+            r#"f:4:13: zones[0].further[0]: "to" is missing"#,
         ),
         (
             "log: {level: verbose}",
@@ -283,7 +345,7 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
             "listen: {addresses: [fe80::1]}",
             "f:1:22: listen.addresses[0]: fe80::1 is link-local and would need an interface's name; use a unique local address (fd00::/8)",
         ),
-        ("listen: {addresses: [10.0.0.1, 10.0.0.1]}", "f:1:32: listen.addresses[1]: 10.0.0.1 is listed twice"),
+        ("listen: {addresses: [10.0.0.1, 10.0.0.1]}", "f:1:32: listen.addresses[1]: 10.0.0.1:53 is listed twice"),
         ("listen: {addresses: []}", "f:1:10: listen.addresses: an empty list: nobody could ask"),
         (
             "listen: {port: 9253}",
@@ -355,9 +417,9 @@ fn domain_names_and_upstreams_that_cannot_be_are_refused() {
         ("tls://1.1.1.1:0#dns.example", "before the # stands an IP address"),
         ("tls://1.1.1.1:65536#dns.example", "before the # stands an IP address"),
         ("tls://0.0.0.0#dns.example", "before the # stands an IP address"),
-        ("tls://fd00::1:853#", "behind the # stands the domain name that its certificate is for"),
+        ("tls://fd00::1:853#", "behind the # stands the domain name, or the IP address, that its certificate is for"),
         ("tls://1.1.1.1#.", "behind the # stands the domain name"),
-        ("tls://1.1.1.1#1.1.1.1", "behind the # stands the domain name"),
+        ("tls://1.1.1.1#1.1.1", "behind the # stands the domain name"),
         ("tls://1.1.1.1#dns.example#x", "behind the # stands the domain name"),
         ("tls://1.1.1.1#*.example", "behind the # stands the domain name"),
         ("https://dns.example/dns-query", "write tls://ADDRESS#NAME, or an address, a name, a path or kube-dns"),
@@ -381,14 +443,15 @@ fn domain_names_and_upstreams_that_cannot_be_are_refused() {
 
 #[test]
 fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
-    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {remaining: 95%}\nzones:\n- match: [a]\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
+    let text = "listn: 1\ncache:\n  positive: {minTtl: 2m, maxTtl: 1m}\n  failureTtl: 9h\n  prefetch: {remaining: 95%}\nzones:\n- match: [a]\n  forward: {next: [NO]}\n- match: [b]\n  forward: {to: [x://y], policy: best}\n- match: [b]\n  forward: {to: [1.1.1.1]}\nlog: {level: 7}\n";
     let keys: Vec<String> = complaints(text).iter().filter_map(|p| Some(p.split(": ").nth(1)?.to_owned())).collect();
     let expected = [
         "listn",
         "cache.positive",
         "cache.failureTtl",
         "cache.prefetch.remaining",
-        "zones[0]",
+        "zones[0].forward",
+        "zones[0].forward.next[0]",
         "zones[1].forward.to[0]",
         "zones[1].forward.policy",
         "zones[2].match[0]",
@@ -403,7 +466,6 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
         "f:5:3: listen.tls: not supported yet; leave it out",
         "f:26:5: zones[2].hosts: not supported yet; leave it out",
         "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
-        "f:29:38: metrics.corednsNames: not supported yet; leave it out or write \"false\"",
         "f:31:1: admin: not supported yet; leave it out",
         "f:32:59: log.slow: not supported yet; leave it out",
     ];
@@ -412,9 +474,9 @@ fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let refused = [5, 26, 31];
     let lines = CONTRACT.lines().enumerate().filter(|(i, _)| !refused.contains(&(i + 1))).map(|(_, line)| line);
     let rest = lines.collect::<Vec<_>>().join("\n");
-    let rest =
-        rest.replace(", searchShield: true", "").replace(", corednsNames: true", "").replace(", slow: 500ms", "");
+    let rest = rest.replace(", searchShield: true", "").replace(", slow: 500ms", "");
     let config = good(&rest);
+    assert!(config.coredns_names);
     assert_eq!(config.zones.len(), 3);
     // What it writes out are the defaults, but for the one that has none.
     let persist = Persist { path: "/var/lib/nodens/cache.bin".into(), interval: Duration::from_secs(60) };
@@ -462,9 +524,9 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
     assert_eq!(endpoint, "kube-dns-endpoints.kube-system.svc.cluster.local:53");
     assert_eq!((config.listen.port, config.listen.workers, config.cache.max_bytes), (53, Workers::Auto, 64 << 20));
     assert_eq!(config.zones[0].names, ["cluster.local", "in-addr.arpa", "ip6.arpa"]);
-    assert_eq!(config.zones[0].forward.to, [Target::KubeDns { port: 53 }]);
-    assert_eq!(config.zones[1].forward.to, [Target::ResolvConf("/etc/resolv.conf".into())]);
-    assert_eq!(config.zones[1].forward.protocol, Protocol::Tcp);
+    assert_eq!(config.zones[0].forwards[0].to, [Target::KubeDns { port: 53 }]);
+    assert_eq!(config.zones[1].forwards[0].to, [Target::ResolvConf("/etc/resolv.conf".into())]);
+    assert_eq!(config.zones[1].forwards[0].protocol, Protocol::Tcp);
     assert_eq!(config.zones[1].ttls.positive_max, Duration::from_secs(30));
     for zone in &config.zones {
         let stale = ServeStale {
@@ -476,7 +538,7 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
         };
         assert_eq!(zone.serve_stale, Some(stale));
         assert_eq!(zone.prefetch, Some(Prefetch { min_hits: 2, remaining: 10 }));
-        assert_eq!(zone.forward.ca, None);
+        assert_eq!(zone.forwards[0].ca, None);
     }
     assert_eq!(config.cache.persist, None);
     assert_eq!(config.health, Some("169.254.20.10:8080".parse().unwrap()));
@@ -520,7 +582,7 @@ log: { format: text, level: debug }
     assert_eq!(config.cache.max_bytes, 2 << 20);
     assert_eq!(config.cluster_domain, "k8s.example");
     assert_eq!(config.zones[0].names, ["k8s.example", "no", "10"]);
-    let to: Vec<String> = config.zones[0].forward.to.iter().map(Target::to_string).collect();
+    let to: Vec<String> = config.zones[0].forwards[0].to.iter().map(Target::to_string).collect();
     let expected = [
         "10.0.0.1:5353",
         "[fd00::1]:54",
@@ -541,7 +603,7 @@ log: { format: text, level: debug }
     };
     assert_eq!(config.zones[0].ttls, ttls(120_000, 0, 1000));
     assert_eq!(config.zones[1].ttls, ttls(3_600_000, 1000, 2000));
-    let forward = &config.zones[1].forward;
+    let forward = &config.zones[1].forwards[0];
     assert_eq!(forward.to, [Target::Name { host: "localhost".into(), port: 53 }]);
     assert_eq!((forward.protocol, forward.policy), (Protocol::Auto, Policy::RoundRobin));
     assert_eq!((forward.timeout, forward.max_connections), (ms(250), 7));
@@ -616,7 +678,7 @@ fn encrypted_servers_are_read_in_every_form_they_are_written_in() {
         "zones: [{{match: [.], forward: {{to: [{}], ca: /etc/ca.crt}}}}]",
         to.map(|t| format!("'{t}'")).join(", ")
     ));
-    let forward = &config.zones[0].forward;
+    let forward = &config.zones[0].forwards[0];
     let shown: Vec<String> = forward.to.iter().map(Target::to_string).collect();
     let expected = [
         "tls://10.1.0.54:853#dns.corp.example",
@@ -630,13 +692,82 @@ fn encrypted_servers_are_read_in_every_form_they_are_written_in() {
     assert_eq!(shown.iter().map(|text| text.parse().unwrap()).collect::<Vec<Target>>(), forward.to);
     // The same address by another name, or in the clear, is another server.
     let config = good("zones: [{match: [.], forward: {to: [10.0.0.1, 'tls://10.0.0.1#a', 'tls://10.0.0.1#b']}}]");
-    assert_eq!((config.zones[0].forward.to.len(), &config.zones[0].forward.ca), (3, &None));
+    assert_eq!((config.zones[0].forwards[0].to.len(), &config.zones[0].forwards[0].ca), (3, &None));
+}
+
+#[test]
+fn a_forward_is_read_with_all_that_can_be_said_of_it() {
+    let text = "zones:
+- match: [example, corp]
+  forward:
+    to: ['tls://10.0.0.1#10.0.0.1']
+    from: Example.
+    except: [a.example, B.example.]
+    next: [NXDOMAIN, NODATA]
+    failover: [SERVFAIL, REFUSED]
+    failFast: true
+    maxConcurrent: 1000
+    idle: 10s
+    maxAge: 5m
+    certificate: /tls.crt
+    key: /tls.key
+    sourceAddress: '::ffff:10.0.0.9'
+  further:
+  - { to: [10.0.0.2], maxAge: 0, maxConcurrent: 0 }
+- match: [.]
+";
+    let loaded = load_str("f", text).unwrap();
+    let expected = "f:18:3: zones[1]: no forward: every name of this zone fails (SERVFAIL)";
+    assert_eq!(loaded.warnings.to_string(), expected);
+    let config = loaded.config;
+    let [first, second] = &config.zones[0].forwards[..] else { panic!("{:?}", config.zones[0].forwards) };
+    let plain = &Config::default().zones[0].forwards[0];
+    let expected = Forward {
+        to: vec!["tls://10.0.0.1:853#10.0.0.1".parse().unwrap()],
+        from: "example".to_owned(),
+        except: vec!["a.example".to_owned(), "b.example".to_owned()],
+        next: vec![ReplyCode::NxDomain, ReplyCode::NoData],
+        failover: vec![ReplyCode::ServFail, ReplyCode::Refused],
+        fail_fast: true,
+        max_concurrent: Some(1000),
+        idle: Duration::from_secs(10),
+        max_age: Some(Duration::from_secs(300)),
+        identity: Some(Identity { certificate: "/tls.crt".into(), key: "/tls.key".into() }),
+        source: Some([10, 0, 0, 9].into()),
+        ..plain.clone()
+    };
+    assert_eq!(*first, expected);
+    assert_eq!(*second, Forward { to: vec!["10.0.0.2".parse().unwrap()], max_age: None, ..plain.clone() });
+    assert_eq!(config.zones[1].forwards, []);
+}
+
+#[test]
+fn what_a_forward_says_in_vain_is_a_warning() {
+    for (zones, warning) in [
+        (
+            "[{match: [.], forward: {to: [1.1.1.1], next: [NXDOMAIN]}}]",
+            "f:1:47: zones[0].forward.next: has no effect: no forward comes after this one",
+        ),
+        ("[{match: [.], forward: {to: [1.1.1.1], next: [NODATA]}, further: [{to: [1.1.1.2]}]}]", ""),
+        (
+            "[{match: [., corp], forward: {to: [1.1.1.1]}, further: [{to: [1.1.1.2], next: [NODATA]}]}]",
+            "f:1:80: zones[0].further[0].next: has no effect: no forward comes after this one",
+        ),
+        ("[{match: [., corp], forward: {to: [1.1.1.1], from: a.corp}}]", ""),
+        ("[{match: [a.corp, .], forward: {to: [1.1.1.1], from: corp}}]", ""),
+        (
+            "[{match: [.], forward: {to: [1.1.1.1]}}, {match: [corp], forward: {to: [1.1.1.1], from: xcorp}}]",
+            "f:1:96: zones[1].forward.from: no name of this zone is at or below xcorp: nobody is asked",
+        ),
+    ] {
+        assert_eq!(load_str("f", &format!("zones: {zones}")).unwrap().warnings.to_string(), warning, "{zones}");
+    }
 }
 
 #[test]
 fn aliases_stand_for_the_value_they_name() {
     let config = good("zones:\n- match: [a.example]\n  forward: &f {to: [10.0.0.1]}\n- match: [.]\n  forward: *f\n");
-    assert_eq!(config.zones[0].forward, config.zones[1].forward);
+    assert_eq!(config.zones[0].forwards, config.zones[1].forwards);
 }
 
 #[test]
@@ -655,11 +786,11 @@ fn arguments_replace_addresses_and_zones() {
     assert_eq!(config.zones.len(), 1);
     assert_eq!(config.zones[0].names, ["."]);
     let servers = [Target::Address("9.9.9.9:53".parse().unwrap()), Target::Address("[::2]:5353".parse().unwrap())];
-    assert_eq!(config.zones[0].forward.to, servers);
-    assert_eq!(config.zones[0].forward.protocol, Protocol::Tcp);
+    assert_eq!(config.zones[0].forwards[0].to, servers);
+    assert_eq!(config.zones[0].forwards[0].protocol, Protocol::Tcp);
     let config =
         with_args("cache: {prefetch: {minHits: 9}}", &args(&[], &["tls://10.1.0.54#dns.corp.example"])).unwrap();
-    assert_eq!(config.zones[0].forward.to[0].to_string(), "tls://10.1.0.54:853#dns.corp.example");
+    assert_eq!(config.zones[0].forwards[0].to[0].to_string(), "tls://10.1.0.54:853#dns.corp.example");
     assert_eq!(config.zones[0].prefetch.unwrap().min_hits, 9, "what the file says of the cache holds");
     let config = with_args("", &args(&["127.0.0.1:5300", "[::1]:5300"], &[])).unwrap();
     assert_eq!((config.listen.port, config.zones.len()), (5300, 2));
@@ -894,6 +1025,7 @@ fn the_schema_describes_every_key() {
     for key in [
         ".listen.allowFrom",
         ".zones[].forward.maxConnections",
+        ".zones[].further[].maxConcurrent",
         ".zones[].cache.negative.maxTtl",
         ".zones[].cache.serveStale.enabled",
         ".cache.prefetch.remaining",
@@ -901,6 +1033,6 @@ fn the_schema_describes_every_key() {
     ] {
         assert!(keys.iter().any(|k| k == key), "{key}");
     }
-    assert_eq!(schema()["properties"]["zones"]["items"]["required"], serde_json::json!(["match", "forward"]));
+    assert_eq!(schema()["properties"]["zones"]["items"]["required"], serde_json::json!(["match"]));
     assert_eq!(schema()["properties"]["cache"]["properties"]["persist"]["required"], serde_json::json!(["path"]));
 }

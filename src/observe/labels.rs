@@ -1,4 +1,4 @@
-//! Names that become label values (zones, upstreams), each with a small number that the counters are indexed by.
+//! Names that become label values (zones, upstreams, listeners), each with a small number that the counters are indexed by.
 //!
 //! Append-only and bounded: a name keeps its number over every reload, and a configuration that keeps inventing names
 //! ends up counting under `other` instead of growing the metrics without end. Only loading a configuration writes here;
@@ -23,6 +23,8 @@ impl Labels {
     pub const ZONES: u16 = 128;
     /// How many upstreams are told apart.
     pub const UPSTREAMS: u16 = 256;
+    /// How many listeners are told apart.
+    pub const SERVERS: u16 = 64;
 
     /// A registry that tells `bound` names apart.
     pub fn new(bound: u16) -> Labels {

@@ -1,4 +1,4 @@
-//! The log: structured lines on stderr, text for people and JSON for machines.
+//! The log: structured lines, text for people and JSON for machines on stderr, CoreDNS's on standard output.
 //!
 //! One logger per process, set up by [`init`]. Lines are written by a thread of their own (`writer`); those that a client
 //! can cause are guarded by [`super::limit::RateLimit`] where they are written.
@@ -8,8 +8,12 @@ use std::panic::PanicHookInfo;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use super::writer::LogWriter;
@@ -24,6 +28,8 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+    /// As CoreDNS writes them, where it writes them: on standard output.
+    Coredns,
 }
 
 /// Why the log cannot be set up or changed.
@@ -55,14 +61,19 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the writing thread does not start, or a logger is already there.
 pub fn init(format: Format, level: LevelFilter) -> Result<Log, Error> {
-    let writer = LogWriter::start(std::io::stderr()).map_err(Error::Thread)?;
+    let writer = match format {
+        Format::Coredns => LogWriter::start(std::io::stdout()),
+        _ => LogWriter::start(std::io::stderr()),
+    };
+    let writer = writer.map_err(Error::Thread)?;
     let terminal = std::io::stderr().is_terminal();
-    let text = format == Format::Text || (format == Format::Auto && terminal);
     let lines = fmt::layer().with_writer(writer.clone());
-    let lines = if text {
-        lines.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).boxed()
-    } else {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+    let lines = match format {
+        Format::Coredns => lines.with_ansi(false).event_format(CoreDnsLine).boxed(),
+        Format::Auto | Format::Text if terminal || format == Format::Text => {
+            lines.with_ansi(terminal && std::env::var_os("NO_COLOR").is_none()).boxed()
+        }
+        _ => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
     let (filter, handle) = reload::Layer::new(targets(level));
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(filter).with(lines))?;
@@ -84,7 +95,7 @@ impl Log {
         Ok(self.filter.reload(targets(level))?)
     }
 
-    /// Lines dropped because stderr was not read fast enough.
+    /// Lines dropped because nobody read them fast enough.
     pub fn lost(&self) -> u64 {
         self.writer.lost()
     }
@@ -92,6 +103,32 @@ impl Log {
     /// Waits until all lines are written, half a second at most: for the end of the process.
     pub fn flush(&self) {
         self.writer.flush(LAST_WORDS);
+    }
+}
+
+/// The level in brackets, the text, the fields: `[WARNING] text key=value`. The time is left to whoever collects lines.
+struct CoreDnsLine;
+
+impl<S, N> FormatEvent<S, N> for CoreDnsLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let level = match *event.metadata().level() {
+            Level::ERROR => "ERROR",
+            Level::WARN => "WARNING",
+            Level::INFO => "INFO",
+            Level::DEBUG | Level::TRACE => "DEBUG",
+        };
+        write!(line, "[{level}] ")?;
+        context.format_fields(line.by_ref(), event)?;
+        writeln!(line)
     }
 }
 

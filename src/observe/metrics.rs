@@ -3,6 +3,7 @@
 //! Owns the counts of queries and of what was dropped, coalesced and reloaded; what other modules count is added at scrape
 //! time by whoever put them together, through [`Metrics::register`]. Names and labels are a contract with dashboards.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
@@ -11,8 +12,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{Counter, Gauge};
+use super::coredns::{self, CoreDns, SetupError};
 use super::labels::Labels;
-use super::queries::{Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
+use super::queries::{Common, Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
 use super::sink::{Durations, FamilySink, add_durations};
 
 labels! {
@@ -97,6 +99,8 @@ pub struct Metrics {
     pub zones: Labels,
     /// Numbers of the upstreams.
     pub upstreams: Labels,
+    /// Numbers of the listeners, by the names that CoreDNS gives them (`dns://169.254.20.10:53`).
+    pub servers: Labels,
     /// Queries that waited for the lookup of another one.
     pub coalesced: Counter,
     /// Lookups under way.
@@ -107,6 +111,8 @@ pub struct Metrics {
     stale: [Counter; StaleReason::ALL.len()],
     prefetches: [Counter; Prefetch::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
+    setup_errors: [Counter; SetupError::ALL.len()],
+    coredns: Option<CoreDns>,
     cells: Mutex<Vec<Arc<QueryCells>>>,
     reports: Mutex<Reports>,
     /// Behind a lock because the process collector counts wrongly when two scrapes run at once.
@@ -125,9 +131,21 @@ impl std::fmt::Debug for Reports {
 impl Metrics {
     /// Metrics with nothing counted yet. One per process is meant.
     pub fn new() -> Arc<Metrics> {
+        Metrics::make(false)
+    }
+
+    /// The same with CoreDNS's names beside our own.
+    pub fn with_coredns_names() -> Arc<Metrics> {
+        Metrics::make(true)
+    }
+
+    fn make(coredns: bool) -> Arc<Metrics> {
+        let zones = Labels::new(Labels::ZONES);
+        let coredns = coredns.then(|| CoreDns::new(zones.numbers()));
         Arc::new_cyclic(|this| Metrics {
-            zones: Labels::new(Labels::ZONES),
+            zones,
             upstreams: Labels::new(Labels::UPSTREAMS),
+            servers: Labels::new(Labels::SERVERS),
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
             http_closed: Counter::new(),
@@ -135,28 +153,37 @@ impl Metrics {
             stale: Default::default(),
             prefetches: Default::default(),
             reloads: Default::default(),
+            setup_errors: Default::default(),
+            coredns,
             cells: Mutex::default(),
             reports: Mutex::default(),
             registry: Mutex::new(registry(Own(this.clone()))),
         })
     }
 
-    /// Cells to count queries in. Unless `shared`, one thread alone may write them.
+    /// Cells to count queries in that come to the listener `server`, a number of [`Metrics::servers`]. Unless `shared`, one
+    /// thread alone may write them.
     ///
     /// Cells whose writer is gone are handed to the next one of the same kind, counts and all: workers that come and go
     /// with the configuration leave nothing behind.
-    pub fn cells(&self, proto: Proto, family: Family, shared: bool) -> Arc<QueryCells> {
+    pub fn cells(&self, proto: Proto, family: Family, server: u16, shared: bool) -> Arc<QueryCells> {
+        let common = Common { proto, family, server, shared };
         let mut all = lock(&self.cells);
         for cells in all.iter_mut() {
             // `get_mut` also makes all that the last writer wrote visible here, which a bare count would not.
             let free = Arc::get_mut(cells).is_some();
-            if free && (cells.proto, cells.family, cells.shared) == (proto, family, shared) {
+            if free && cells.common == common {
                 return cells.clone();
             }
         }
-        let cells = Arc::new(QueryCells::new(proto, family, shared, self.zones.numbers()));
+        let cells = Arc::new(QueryCells::new(common, self.zones.numbers(), self.coredns.is_some()));
         all.push(cells.clone());
         cells
+    }
+
+    /// The number of the listener at `place`.
+    pub fn server(&self, place: SocketAddr) -> u16 {
+        self.servers.intern(&format!("dns://{place}"))
     }
 
     /// Counts something let go without an answer.
@@ -183,6 +210,26 @@ impl Metrics {
     /// Counts a configuration that was read again.
     pub fn reloaded(&self, outcome: Reload) {
         self.reloads[outcome.index()].add(1);
+    }
+
+    /// Configurations that were read again and ended so.
+    pub(super) fn reloads(&self, outcome: Reload) -> u64 {
+        self.reloads[outcome.index()].get()
+    }
+
+    /// Counts a failure to set up the network or the configuration, as node-cache does.
+    pub fn setup_error(&self, error: SetupError) {
+        self.setup_errors[error.index()].add(1);
+    }
+
+    /// How often it failed so.
+    pub(super) fn setup_errors(&self, error: SetupError) -> u64 {
+        self.setup_errors[error.index()].get()
+    }
+
+    /// What CoreDNS's names need, where these are wanted.
+    pub fn coredns(&self) -> Option<&CoreDns> {
+        self.coredns.as_ref()
     }
 
     /// Has `report` add its samples to every scrape from now on. It must not block, nor scrape.
@@ -247,6 +294,7 @@ impl Metrics {
                 collect_zone(&self.zones.name(number), &counted, sink);
             }
         }
+        coredns::collect(self, &cells, sink);
         // Called without the lock, so that a report may take its time and even register another.
         let reports: Vec<Arc<Report>> = lock(&self.reports).0.clone();
         reports.iter().for_each(|report| report(sink));
@@ -257,7 +305,7 @@ impl Metrics {
 fn collect_zone(zone: &str, counted: &[(&QueryCells, &ZoneCells)], sink: &mut FamilySink) {
     for &(cells, zone_cells) in counted {
         for (at, n) in zone_cells.queries.iter().map(Counter::get).enumerate().filter(|&(_, n)| n > 0) {
-            let (proto, family) = (cells.proto.name(), cells.family.name());
+            let (proto, family) = (cells.common.proto.name(), cells.common.family.name());
             let labels = [("zone", zone), ("proto", proto), ("family", family), ("type", bucket_name(&TYPES, at))];
             sink.counter("nodens_queries_total", "Queries received.", &labels, n);
         }

@@ -5,11 +5,14 @@
 
 pub mod cells;
 pub mod conntrack;
+pub mod coredns;
+pub mod errors;
 pub mod holder;
 pub mod labels;
 pub mod limit;
 pub mod log;
 pub mod metrics;
 pub mod queries;
+pub mod querylog;
 pub mod sink;
 mod writer;

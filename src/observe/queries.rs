@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::cells::{Counter, Histogram};
+use super::coredns::cells::{AnswerCells, Answered};
 
 /// A closed set of label values: each names itself and knows its place among all of them.
 pub trait Label: Copy + 'static {
@@ -80,7 +81,7 @@ labels! {
 }
 
 /// Query types told apart, by IANA number; all others are counted as "other".
-pub(super) const TYPES: [(u16, &str); 12] = [
+pub(super) const TYPES: [(u16, &str); 19] = [
     (1, "A"),
     (28, "AAAA"),
     (12, "PTR"),
@@ -93,6 +94,13 @@ pub(super) const TYPES: [(u16, &str); 12] = [
     (65, "HTTPS"),
     (64, "SVCB"),
     (255, "ANY"),
+    (43, "DS"),
+    (48, "DNSKEY"),
+    (46, "RRSIG"),
+    (47, "NSEC"),
+    (50, "NSEC3"),
+    (251, "IXFR"),
+    (252, "AXFR"),
 ];
 
 /// Response codes told apart, by IANA number; all others are counted as "other".
@@ -118,7 +126,7 @@ pub(super) fn bucket_name(table: &[(u16, &'static str)], at: usize) -> &'static 
 
 /// The bucket of `number`: the tables open with what is common, so that the walk is short.
 #[inline]
-fn bucket(table: &[(u16, &str)], number: u16) -> usize {
+pub(super) fn bucket(table: &[(u16, &str)], number: u16) -> usize {
     table.iter().position(|&(known, _)| known == number).unwrap_or(table.len())
 }
 
@@ -133,27 +141,46 @@ pub(super) struct ZoneCells {
     pub(super) durations: [Histogram; Source::ALL.len()],
 }
 
-/// The counters of one writer; made by `Metrics::cells`.
-#[derive(Debug)]
-pub struct QueryCells {
+/// What all that is counted in one set of cells has in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Common {
     /// The transport all these queries came over.
     pub(super) proto: Proto,
     /// The address family all these queries came over.
     pub(super) family: Family,
+    /// The number of the listener they came to.
+    pub(super) server: u16,
     /// May more than one thread write?
     pub(super) shared: bool,
+}
+
+/// The counters of one writer; made by `Metrics::cells`.
+#[derive(Debug)]
+pub struct QueryCells {
+    pub(super) common: Common,
     zones: Box<[OnceLock<Box<ZoneCells>>]>,
+    /// What is counted under CoreDNS's names, where that is wanted.
+    pub(super) coredns: Option<AnswerCells>,
 }
 
 impl QueryCells {
     /// Cells for zone numbers below `zones`, which must be at least one.
-    pub(super) fn new(proto: Proto, family: Family, shared: bool, zones: usize) -> QueryCells {
-        QueryCells { proto, family, shared, zones: (0..zones).map(|_| OnceLock::new()).collect() }
+    pub(super) fn new(common: Common, zones: usize, coredns: bool) -> QueryCells {
+        let slots = (0..zones).map(|_| OnceLock::new()).collect();
+        QueryCells { common, zones: slots, coredns: coredns.then(|| AnswerCells::new(common.shared, zones)) }
     }
 
     /// The transport all these queries came over.
     pub fn proto(&self) -> Proto {
-        self.proto
+        self.common.proto
+    }
+
+    /// Counts an answer under CoreDNS's names; `what` is asked only where these are wanted.
+    #[inline]
+    pub fn answered(&self, what: impl FnOnce() -> Answered) {
+        if let Some(coredns) = &self.coredns {
+            coredns.answered(&what());
+        }
     }
 
     /// Counts a query of type `qtype` (IANA number) for the zone with this number.
@@ -172,7 +199,14 @@ impl QueryCells {
     #[inline]
     pub fn duration(&self, zone: u16, source: Source, d: Duration, n: u64) {
         let histogram = &self.zone(zone).durations[source.index()];
-        if self.shared { histogram.observe_many(d, n) } else { histogram.observe_owned(d, n) }
+        if self.common.shared {
+            histogram.observe_many(d, n)
+        } else {
+            histogram.observe_owned(d, n)
+        }
+        if let Some(coredns) = &self.coredns {
+            coredns.took(zone, d, n);
+        }
     }
 
     /// What was counted for a zone, if anything ever was.
@@ -188,7 +222,7 @@ impl QueryCells {
 
     #[inline]
     fn add(&self, counter: &Counter, n: u64) {
-        if self.shared { counter.add(n) } else { counter.add_owned(n) }
+        if self.common.shared { counter.add(n) } else { counter.add_owned(n) }
     }
 }
 
@@ -197,7 +231,7 @@ mod tests {
     use super::*;
 
     fn cells(shared: bool) -> QueryCells {
-        QueryCells::new(Proto::Udp, Family::V4, shared, 4)
+        QueryCells::new(Common { proto: Proto::Udp, family: Family::V4, server: 0, shared }, 4, false)
     }
 
     #[test]

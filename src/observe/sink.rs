@@ -16,6 +16,28 @@ pub type LabelSet<'a> = [(&'static str, &'a str)];
 /// Counts per bucket and the sum in seconds, as [`Histogram::snapshot`] gives them.
 pub(super) type Durations = ([u64; BOUNDS_US.len() + 1], f64);
 
+/// The bounds of [`BOUNDS_US`] in seconds.
+const BOUNDS: [f64; BOUNDS_US.len()] = {
+    let mut bounds = [0.0; BOUNDS_US.len()];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = BOUNDS_US[at] as f64 / 1e6;
+        at += 1;
+    }
+    bounds
+};
+
+/// A histogram with bounds of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Buckets {
+    /// The upper bounds, rising; above the last one lies +Inf.
+    pub bounds: &'static [f64],
+    /// How many lie in each bucket, not cumulative; one more than there are bounds.
+    pub counts: Vec<u64>,
+    /// The sum of all that was observed.
+    pub sum: f64,
+}
+
 /// Collects the samples of one scrape.
 #[derive(Debug, Default)]
 pub struct FamilySink {
@@ -32,7 +54,7 @@ struct Family {
 #[derive(Debug)]
 enum Value {
     Number(f64),
-    Durations(Durations),
+    Buckets(Buckets),
 }
 
 impl FamilySink {
@@ -59,7 +81,13 @@ impl FamilySink {
         labels: &LabelSet<'_>,
         value: Durations,
     ) {
-        self.add(name, help, MetricType::HISTOGRAM, labels, Value::Durations(value));
+        let buckets = Buckets { bounds: &BOUNDS, counts: value.0.to_vec(), sum: value.1 };
+        self.buckets(name, help, labels, buckets);
+    }
+
+    /// Adds a sample of a histogram with bounds of its own.
+    pub fn buckets(&mut self, name: &'static str, help: &'static str, labels: &LabelSet<'_>, value: Buckets) {
+        self.add(name, help, MetricType::HISTOGRAM, labels, Value::Buckets(value));
     }
 
     /// Files a sample. The first one of a name settles the family's kind; samples of another kind are left out.
@@ -82,7 +110,10 @@ impl Value {
     fn add(&mut self, other: &Value) {
         match (self, other) {
             (Value::Number(sum), Value::Number(n)) => *sum += n,
-            (Value::Durations(sum), Value::Durations(n)) => add_durations(sum, n),
+            (Value::Buckets(sum), Value::Buckets(n)) if sum.bounds == n.bounds => {
+                sum.counts.iter_mut().zip(&n.counts).for_each(|(sum, n)| *sum += n);
+                sum.sum += n.sum;
+            }
             _ => {}
         }
     }
@@ -125,25 +156,25 @@ fn metric(kind: MetricType, labels: Vec<(&'static str, String)>, value: Value) -
             counter.set_value(n);
             metric.set_counter(counter);
         }
-        Value::Durations(durations) => metric.set_histogram(histogram(&durations)),
+        Value::Buckets(buckets) => metric.set_histogram(histogram(&buckets)),
     }
     metric
 }
 
-/// Buckets in seconds and cumulative, as the text format wants them; the encoder adds the one at +Inf.
-fn histogram((counts, sum): &Durations) -> proto::Histogram {
+/// Buckets cumulative, as the text format wants them; the encoder adds the one at +Inf.
+fn histogram(buckets: &Buckets) -> proto::Histogram {
     let mut so_far = 0;
-    let bucket = |(&bound_us, &count): (&u64, &u64)| {
+    let bucket = |(&bound, &count): (&f64, &u64)| {
         so_far += count;
         let mut bucket = proto::Bucket::default();
-        bucket.set_upper_bound(bound_us as f64 / 1e6);
+        bucket.set_upper_bound(bound);
         bucket.set_cumulative_count(so_far);
         bucket
     };
     let mut histogram = proto::Histogram::default();
-    histogram.set_bucket(BOUNDS_US.iter().zip(counts).map(bucket).collect());
-    histogram.set_sample_count(counts.iter().sum());
-    histogram.set_sample_sum(*sum);
+    histogram.set_bucket(buckets.bounds.iter().zip(&buckets.counts).map(bucket).collect());
+    histogram.set_sample_count(buckets.counts.iter().sum());
+    histogram.set_sample_sum(buckets.sum);
     histogram
 }
 

@@ -1,4 +1,4 @@
-//! The thread that writes log lines to stderr, so that a reader who stops reading stops nobody else.
+//! The thread that writes log lines, so that a reader who stops reading stops nobody else.
 //!
 //! Lines wait in a queue bounded in bytes; what does not fit is dropped and counted. The lock is held to append or take
 //! a line, never while one is written. Each line leaves as one line whatever it quotes.
@@ -98,7 +98,7 @@ impl Shared {
             let lost = self.lost.get();
             // Only once the reader has caught up: before, this line would be one more to drop.
             if drained && lost > reported {
-                tracing::warn!(lines = lost - reported, "log lines were dropped because stderr could not take them");
+                tracing::warn!(lines = lost - reported, "log lines were dropped because nobody read them fast enough");
                 reported = lost;
             }
         }

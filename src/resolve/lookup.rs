@@ -71,6 +71,7 @@ impl Flight {
         let now = self.inner.clock.now();
         let outcome = match result {
             Ok(Ok(reply)) => self.judge(reply, now),
+            Ok(Err(error)) if error.is_refusal() => self.refused(&error, now),
             Ok(Err(error)) => self.failed(error.ede(), &error.to_string(), now),
             Err(_) => self.failed(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time", now),
         };
@@ -95,7 +96,7 @@ impl Flight {
         let give_up = deadline.min(Instant::now() + PERSISTENCE);
         let [mut pause, longest] = PAUSES;
         let mut last = first;
-        let passes = |error: &Error| error.is_ours() || upstream.condition() == Condition::Shaken;
+        let passes = |e: &Error| !e.is_refusal() && (e.is_ours() || upstream.condition() == Condition::Shaken);
         while last.as_ref().is_err_and(passes) && Instant::now() + pause < give_up {
             sleep(pause).await;
             pause = (pause * 2).min(longest);
@@ -177,6 +178,13 @@ impl Flight {
             self.inner.store.remove(&self.inner.store.key(self.question.as_bytes(), self.flags));
         }
         outcome
+    }
+
+    /// REFUSED, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
+    fn refused(&self, error: &Error, now: Moment) -> Outcome {
+        let why = error.to_string();
+        let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.as_str().into(), now));
+        held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, &why))
     }
 
     /// SERVFAIL, with the reason, or the old answer.

@@ -16,6 +16,7 @@
 
 mod failures;
 mod flight;
+pub mod local;
 mod lookup;
 mod loops;
 mod stale;

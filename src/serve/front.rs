@@ -119,7 +119,8 @@ impl Front {
             return Arc::clone(door);
         }
         let family = if place.is_ipv4() { Family::V4 } else { Family::V6 };
-        let cells = [Proto::Udp, Proto::Tcp].map(|proto| self.metrics.cells(proto, family, true));
+        let server = self.metrics.server(place);
+        let cells = [Proto::Udp, Proto::Tcp].map(|proto| self.metrics.cells(proto, family, server, true));
         let view = AtomicU8::new(self.resolver.view(place));
         let door = Arc::new(Door { place, view, cells });
         doors.push(Arc::clone(&door));

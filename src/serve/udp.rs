@@ -42,7 +42,7 @@ impl Worker {
         let address = socket.local_addr()?;
         let retiring = Arc::new(AtomicBool::new(false));
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        let cells = front.metrics.cells(Proto::Udp, family, false);
+        let cells = front.metrics.cells(Proto::Udp, family, front.metrics.server(door.place), false);
         let outbox = Arc::new(Outbox { socket, letters: Mutex::default(), posted: Notify::new() });
         let sender = tokio::spawn(Arc::clone(&outbox).send(Arc::clone(&front.metrics)));
         let work = Work { front, door, outbox: Arc::clone(&outbox), cells, hot: Hot::default(), tally: Vec::new() };

@@ -1,10 +1,10 @@
 //! Sockets as a DNS server wants them: exact addresses, shared ports, large buffers, no path-MTU games.
 
-#![expect(unsafe_code, reason = "two socket options that no safe crate offers")]
+#![expect(unsafe_code, reason = "three socket options that no safe crate offers")]
 
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -96,17 +96,34 @@ fn no_path_mtu_discovery(socket: &Socket, v6: bool) -> io::Result<()> {
     let omit: libc::c_int = libc::IP_PMTUDISC_OMIT;
     let (level, name) =
         if v6 { (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) } else { (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) };
+    set(socket.as_fd(), level, name, omit)
+}
+
+/// Sets an option whose value is an int.
+fn set(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the option takes an int, whose address and size are given.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             level,
             name,
-            (&raw const omit).cast(),
+            (&raw const value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a socket that is not yet connected send from `source`; the port is chosen when it is connected, and may be one
+/// that others use towards other addresses.
+///
+/// # Errors
+/// What the kernel says to `setsockopt` or `bind`: the address is not this host's, or of the other family.
+pub fn send_from(socket: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
+    let bound = set(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+        .and_then(|()| Ok(rustix::net::bind(socket, &SocketAddr::new(source, 0))?));
+    // Of another kind than when ports are short, which passes.
+    bound.map_err(|error| io::Error::other(format!("cannot send from {source} (forward.sourceAddress): {error}")))
 }
 
 /// Is nobody at the other end of a TCP connection any more, as far as the kernel can tell? What was sent has been sent

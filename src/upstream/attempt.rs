@@ -45,7 +45,10 @@ pub(super) fn probe(server: Arc<Server>, query: Query<'_>, transport: Transport,
     tokio::spawn(async move {
         let plan = Plan { query: Query { message: &message, opt_len }, transport, fresh: true, asked: now, expires };
         // How it ends is noted on the way.
-        let _ = tokio::time::timeout_at(expires, run(server, plan, now)).await;
+        let ended = tokio::time::timeout_at(expires, run(server.clone(), plan, now)).await;
+        if !matches!(ended, Ok(Ok(_))) {
+            server.stats.failed_probes.add(1);
+        }
     });
 }
 
@@ -124,5 +127,6 @@ fn conclude(
     };
     let error = outcome == Outcome::Rejected || code == rcode::SERVFAIL;
     let elapsed = attempt.replied(outcome, error);
+    server.stats.replies.count(code, elapsed);
     Ok(Reply { message, server: server.endpoint().clone(), transport, elapsed })
 }

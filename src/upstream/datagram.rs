@@ -5,12 +5,14 @@
 
 use super::server::Server;
 use super::{Error, Query, encrypted, message};
+use crate::sys::socket::send_from;
 use crate::wire::header::Header;
 use rustix::net::RecvFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -29,7 +31,7 @@ pub(super) async fn exchange(server: &Server, query: Query<'_>, edns: bool) -> R
     let id = rand::random();
     let mut sent = Vec::with_capacity(query.message.len());
     message::write_query(&mut sent, query, id, edns);
-    let socket = send(address, &sent).map_err(unreachable)?;
+    let socket = send(address, server.options.source, &sent).map_err(unreachable)?;
     // An ICMP error makes the socket not readable but erroneous: tokio's own `recv` would sleep through it.
     let receive = || {
         let mut octets = [MaybeUninit::uninit(); ROOM];
@@ -48,9 +50,12 @@ pub(super) async fn exchange(server: &Server, query: Query<'_>, edns: bool) -> R
 
 /// A connected socket from which `octets` have been sent. The kernel chooses the port, at random; sending before tokio
 /// knows the socket spares a wait for its being writable, which a new one always is.
-fn send(address: SocketAddr, octets: &[u8]) -> io::Result<UdpSocket> {
+fn send(address: SocketAddr, source: Option<IpAddr>, octets: &[u8]) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    if let Some(source) = source {
+        send_from(socket.as_fd(), source)?;
+    }
     socket.connect(&address.into())?;
     socket.send(octets)?;
     UdpSocket::from_std(socket.into())

@@ -168,11 +168,24 @@ async fn handshake(security: &Security, stream: TcpStream) -> Result<TlsStream<T
     let roots = trust::roots(security.ca.as_deref()).await?;
     let name = ServerName::try_from(security.name.clone())
         .map_err(|error| format!("no certificate can be for {}: {error}", security.name))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match &security.identity {
+        None => config.with_no_client_auth(),
+        Some(files) => {
+            let (chain, key) = trust::identity(files)?;
+            config.with_client_auth_cert(chain, key).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => format!(
+                    "{} (forward.key) is not the key of {} (forward.certificate)",
+                    files.key.display(),
+                    files.certificate.display()
+                ),
+                error => format!("cannot use {} (forward.key): {error}", files.key.display()),
+            })?
+        }
+    };
     config.resumption = Resumption::disabled();
     let connect = TlsConnector::from(Arc::new(config)).connect(name, stream);
     connect.await.map_err(|error| Failed {

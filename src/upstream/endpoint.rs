@@ -22,6 +22,17 @@ pub struct Security {
     pub name: String,
     /// A file with the certificates of those who may sign its own, PEM; those that the system trusts when `None`.
     pub ca: Option<PathBuf>,
+    /// Who we prove to be, if the server is to be told.
+    pub identity: Option<Identity>,
+}
+
+/// Files, PEM, that prove who a client is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The client's certificate, and those between it and the issuer that the server knows.
+    pub certificate: PathBuf,
+    /// The private key that belongs to it.
+    pub key: PathBuf,
 }
 
 impl Endpoint {

@@ -62,6 +62,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: Arc<str>,
     },
+    /// All servers are known to be down, and none is asked in vain.
+    #[error("no upstream server works")]
+    AllDown,
+    /// No servers are configured for the name.
+    #[error("no upstream server is configured for this name")]
+    Unserved,
+    /// As many queries are under way as may be.
+    #[error("{most} queries wait for these upstream servers, the most that may")]
+    Crowded {
+        /// How many.
+        most: usize,
+    },
     /// Too many queries wait for a connection to this server.
     #[error("too many queries wait for upstream {server}")]
     Busy {
@@ -76,6 +88,11 @@ impl Error {
         matches!(self, Error::Unreachable { source, .. } if is_ours(source))
     }
 
+    /// Is the query refused, rather than one that failed?
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Crowded { .. })
+    }
+
     /// The Extended DNS Error code that says this to the client: 22 No Reachable Authority, 23 Network Error.
     pub fn ede(&self) -> u16 {
         match self {
@@ -83,6 +100,9 @@ impl Error {
             | Error::BadQuery { .. }
             | Error::Timeout { .. }
             | Error::Looping { .. }
+            | Error::AllDown
+            | Error::Unserved
+            | Error::Crowded { .. }
             | Error::Busy { .. } => 22,
             Error::Unreachable { .. } | Error::Closed { .. } | Error::BadReply { .. } | Error::Untrusted { .. } => 23,
         }

@@ -3,16 +3,19 @@
 use super::hedge::Budget;
 use super::race;
 use super::server::Server;
+use super::stats::Tally;
 use super::{Condition, Endpoint, Exchange, Exchanged, Options, Query};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// For how long after its last answer a group of which nobody works counts as shaken.
 const SHAKEN: Duration = Duration::from_secs(5);
+/// How often the servers of a group that fails fast are looked at while none works; CoreDNS does it as often.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A set of servers any of which may be asked. Share it behind an `Arc`.
 pub struct Group {
@@ -21,6 +24,9 @@ pub struct Group {
     sockets: Arc<Semaphore>,
     turn: AtomicUsize,
     budget: Budget,
+    tally: Arc<Tally>,
+    /// When the servers are looked at next while none works.
+    look: Mutex<Option<Instant>>,
 }
 
 impl Group {
@@ -28,10 +34,17 @@ impl Group {
     /// before the first query.
     pub fn new<E: Clone + Into<Endpoint>>(options: Options, servers: &[E]) -> Group {
         let sockets = Arc::new(Semaphore::new(options.max_sockets.min(Semaphore::MAX_PERMITS)));
-        let (turn, budget) = (AtomicUsize::new(0), Budget::default());
-        let group = Group { options, servers: ArcSwap::default(), sockets, turn, budget };
+        let (turn, budget, tally) = (AtomicUsize::new(0), Budget::default(), Arc::default());
+        let look = Mutex::default();
+        let group = Group { options, servers: ArcSwap::default(), sockets, turn, budget, tally, look };
         group.set_servers(servers);
         group
+    }
+
+    /// The same, counting into `tally`.
+    pub fn counted_in(mut self, tally: Arc<Tally>) -> Group {
+        self.tally = tally;
+        self
     }
 
     /// Replaces the servers, duplicates left out. Those that stay keep their connections and history; those that go
@@ -61,13 +74,29 @@ impl Group {
         &self.options
     }
 
+    /// Where it counts what is counted of all groups together.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Is it time to look whether any server is back? It is then not again for a while.
+    pub(super) fn may_look_again(&self, now: Instant) -> bool {
+        let mut next = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = next.is_none_or(|next| next <= now);
+        if due {
+            *next = Some(now + LOOK);
+        }
+        due
+    }
+
     /// How it is with the servers but for those `left_out`.
     pub(super) fn condition_without(&self, left_out: impl Fn(&Server) -> bool) -> Condition {
         let (servers, now) = (self.servers.load(), Instant::now());
         let any = |is: &dyn Fn(&Server) -> bool| servers.iter().any(|server| !left_out(server) && is(server));
         if any(&|server| server.way(now).1.is_reachable()) {
             Condition::Well
-        } else if any(&|server| server.worked_within(SHAKEN, now)) {
+        // Whoever wants a failure at once does not want it to be waited for whether that passes.
+        } else if !self.options.fail_fast && any(&|server| server.worked_within(SHAKEN, now)) {
             Condition::Shaken
         } else {
             Condition::Down

@@ -4,7 +4,7 @@
 //! whether a reply is one and whether another server is worth asking; it knows neither cache nor zones, and parses no
 //! record of an answer. The way of a query, top to bottom:
 //!
-//! `route` (whom not to ask) → `group` (who is there) → `race` (whom to ask, and when to ask another one; `runner`,
+//! `chain` (which group, where a zone has several) → `route` (whom not to ask) → `group` (who is there) → `race` (whom to ask, and when to ask another one; `runner`,
 //! `select`, `hedge`, `health`) → `attempt` (one server: UDP, TCP, without OPT if need be) → `datagram`, or `pool` →
 //! `stream` (`framing`, `lifetime`; `encrypted`).
 //!
@@ -24,6 +24,8 @@
 //! A server that may be back is found out by a copy of a query that nobody waits for (`race`).
 
 mod attempt;
+mod chain;
+mod codes;
 mod datagram;
 mod encrypted;
 mod endpoint;
@@ -36,6 +38,7 @@ mod lifetime;
 mod message;
 mod pool;
 mod race;
+mod replies;
 mod route;
 mod runner;
 mod select;
@@ -45,13 +48,17 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::{Endpoint, Security};
+pub use chain::{Bound, Link, chain};
+pub use codes::Codes;
+pub use endpoint::{Endpoint, Identity, Security};
 pub use error::Error;
 pub use group::Group;
+pub use replies::Replied;
 pub use route::Route;
 pub use server::Server;
-pub use stats::{Connections, Ended, Outcome, Snapshot};
+pub use stats::{Connections, Ended, Outcome, Snapshot, Tally};
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -102,6 +109,12 @@ pub struct Options {
     pub max_sockets: usize,
     /// Queries that may wait for a TCP connection, per server.
     pub max_waiting: usize,
+    /// Replies upon which another server is asked. When all have been, the last reply counts.
+    pub failover: Codes,
+    /// Does a query fail at once while all servers are known to be down? Else the least bad one is asked.
+    pub fail_fast: bool,
+    /// The address that queries are sent from; the kernel chooses when `None`.
+    pub source: Option<IpAddr>,
 }
 
 impl Default for Options {
@@ -115,6 +128,9 @@ impl Default for Options {
             max_age: Duration::from_secs(60),
             max_sockets: 4096,
             max_waiting: 4096,
+            failover: Codes::default(),
+            fail_fast: false,
+            source: None,
         }
     }
 }

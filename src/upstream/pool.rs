@@ -16,9 +16,11 @@ use super::encrypted::{self, Link};
 use super::server::Server;
 use super::stats::{Connections, Ended};
 use super::stream::{Connection, Lease};
+use crate::sys::socket::send_from;
 use futures_util::future::select_ok;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -424,5 +426,8 @@ async fn connect(server: &Server) -> io::Result<TcpStream> {
     // One small message at a time is never congested. Hosts that default to BBR would pace it with timers, which costs
     // more than the message; where Reno cannot be had, the default does.
     let _ = options.set_tcp_congestion(b"reno");
+    if let Some(source) = server.options.source {
+        send_from(socket.as_fd(), source)?;
+    }
     socket.connect(address).await
 }

@@ -89,6 +89,13 @@ pub(super) async fn run(
     if race.marks.iter().all(|mark| mark.barred) {
         return Err(Error::Looping { server: first.address() });
     }
+    if race.all_are_down(now) {
+        group.tally().all_down.add(1);
+        if race.options.fail_fast {
+            race.look_again(now);
+            return Err(Error::AllDown);
+        }
+    }
     race.start(now, Why::Needed);
     race.probe(now);
     let mut timer = pin!(sleep_until(race.next_event()));
@@ -110,6 +117,22 @@ pub(super) async fn run(
 }
 
 impl<'a> Race<'a> {
+    /// Is nobody to be asked of whom anything good is known?
+    fn all_are_down(&self, now: Instant) -> bool {
+        let down = |(server, mark): (&Arc<Server>, &Mark)| mark.barred || !server.way(now).1.is_reachable();
+        self.servers.iter().zip(&self.marks).all(down)
+    }
+
+    /// Sends the query to all servers to find out who is back, now and then: nobody else does while queries fail at once.
+    fn look_again(&self, now: Instant) {
+        if !self.group.may_look_again(now) {
+            return;
+        }
+        for (server, _) in self.servers.iter().zip(&self.marks).filter(|(_, mark)| !mark.barred) {
+            attempt::probe(server.clone(), self.query, server.way(now).0, now);
+        }
+    }
+
     /// Begins a try, if a server is left for it.
     fn start(&mut self, now: Instant, why: Why) -> bool {
         if now >= self.deadline {
@@ -216,7 +239,10 @@ impl<'a> Race<'a> {
             }
             Ok(reply) => {
                 self.marks[runner.server].barred = true;
-                self.rejection.get_or_insert(reply);
+                // Where the user says what another server may better, the last reply counts, as it does with CoreDNS.
+                if self.rejection.is_none() || !self.options.failover.is_empty() {
+                    self.rejection = Some(reply);
+                }
             }
             Err(error) => {
                 let mark = &mut self.marks[runner.server];
@@ -236,6 +262,9 @@ impl<'a> Race<'a> {
 
     /// Does this reply end the search? A failure said by a server that says little else does not while others work.
     fn is_final(&self, runner: &Runner<'_>, reply: &Reply) -> bool {
+        if self.options.failover.hold(&reply.message) {
+            return false;
+        }
         let code = message::response_code(&reply.message);
         if code != rcode::SERVFAIL {
             return message::is_final(code);

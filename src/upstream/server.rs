@@ -108,6 +108,9 @@ impl Server {
             retries: self.stats.retries.get(),
             overflows: self.stats.overflows.get(),
             dials: self.stats.dials.get(),
+            carried: self.stats.carried.each_ref().map(Counter::get),
+            failed_probes: self.stats.failed_probes.get(),
+            replies: self.stats.replies.snapshot(),
             unsolicited: self.stats.unsolicited.get(),
             late: self.stats.late.get(),
             failing: self.health.each_ref().map(Health::is_passed_over),
@@ -315,7 +318,12 @@ impl<'a> Try<'a> {
                 self.server.failed(self.transport, (self.asked, self.started), Cause::Refused, refused);
                 Outcome::Unreachable
             }
-            Error::NoServers | Error::BadQuery { .. } | Error::Looping { .. } => Outcome::Unreachable,
+            Error::NoServers
+            | Error::BadQuery { .. }
+            | Error::Looping { .. }
+            | Error::AllDown
+            | Error::Unserved
+            | Error::Crowded { .. } => Outcome::Unreachable,
             Error::Untrusted { .. } => {
                 self.server.failed(self.transport, (self.asked, self.started), Cause::Untrusted, true);
                 Outcome::Untrusted

@@ -1,6 +1,7 @@
 //! What each server was asked and how it went: cells that the tries count into and that the exporter reads.
 
 use super::Transport;
+use super::replies::{Replied, Replies};
 use crate::observe::cells::{Counter, Histogram};
 
 /// How one try at one server ended. The set is closed: each is a metric label.
@@ -100,12 +101,18 @@ impl Ended {
 pub(super) struct Stats {
     queries: [[Counter; Outcome::ALL.len()]; Transport::ALL.len()],
     pub(super) durations: Histogram,
+    /// The same by RCODE.
+    pub(super) replies: Replies,
     /// Tries repeated on a fresh connection, or without OPT.
     pub(super) retries: Counter,
     /// Queries that went out over UDP because every connection was full.
     pub(super) overflows: Counter,
     /// Connections opened.
     pub(super) dials: Counter,
+    /// Queries put on a connection: on a new one, on one that had carried others.
+    pub(super) carried: [Counter; 2],
+    /// Queries sent to find out whether it is back that brought no reply.
+    pub(super) failed_probes: Counter,
     /// UDP datagrams that matched nothing, and messages over TCP under an id that nobody waits for.
     pub(super) unsolicited: Counter,
     /// Replies that came after their query was given up.
@@ -140,6 +147,15 @@ impl Stats {
     }
 }
 
+/// What is counted of all groups together, as CoreDNS does; it outlives them.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Queries that came when all servers of their group were known to be down.
+    pub all_down: Counter,
+    /// Queries refused because as many were under way as may be.
+    pub rejected: Counter,
+}
+
 /// TCP connections of one server, encrypted or not, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
@@ -166,6 +182,14 @@ pub struct Snapshot {
     pub overflows: u64,
     /// TCP connections opened so far.
     pub dials: u64,
+    /// Queries put on a TCP connection, encrypted where the server is: on a new one, on one that had carried others.
+    /// CoreDNS calls these misses and hits of its connection cache. Over UDP each try has a socket of its own.
+    pub carried: [u64; 2],
+    /// Queries sent to find out whether the server is back that brought no reply: what is nearest to a failed health
+    /// check of CoreDNS.
+    pub failed_probes: u64,
+    /// Replies by RCODE and time; RCODEs that never came are left out.
+    pub replies: Vec<Replied>,
     /// Messages that answered nothing that was asked.
     pub unsolicited: u64,
     /// Replies to queries given up before.

@@ -59,6 +59,8 @@ struct State {
     flights: SmallVec<[Flight; 4]>,
     /// Octets received so far.
     received: u64,
+    /// Has it carried a query?
+    used: bool,
     unsolicited: u32,
     /// The limits must be judged anew, before the timer says so.
     judge: bool,
@@ -102,6 +104,7 @@ impl Connection {
                 queue: Vec::new(),
                 flights: SmallVec::new(),
                 received: 0,
+                used: false,
                 unsolicited: 0,
                 judge: false,
                 closed: None,
@@ -160,6 +163,8 @@ impl Connection {
         if state.closed.is_some() {
             return Err(self.lost(state, true));
         }
+        let used = std::mem::replace(&mut state.used, true);
+        self.server.stats.carried[usize::from(used)].add(1);
         let id = loop {
             let id = rand::random();
             if state.flights.iter().all(|f| f.id != id) {

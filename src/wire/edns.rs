@@ -34,6 +34,10 @@ pub mod ede {
     pub const STALE_ANSWER: u16 = 3;
     /// A cached failure.
     pub const CACHED_ERROR: u16 = 13;
+    /// Blocked by whoever runs the server.
+    pub const BLOCKED: u16 = 15;
+    /// Filtered, as whoever asks has wished.
+    pub const FILTERED: u16 = 17;
     /// The server is not willing.
     pub const PROHIBITED: u16 = 18;
     /// Stale NXDOMAIN Answer.

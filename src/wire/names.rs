@@ -86,7 +86,7 @@ impl Reader<'_> {
 /// At which octet of the RDATA names begin, and how many there are: the types of which RFC 1035 lets names be
 /// compressed, those of which RFC 3597 §4 has them decompressed nevertheless, and those that hickory-proto reads. Names
 /// in DNSSEC's records are never compressed (RFC 4034 §3.1.7, §4.1.1).
-fn names_of(rtype: u16) -> (usize, usize) {
+pub(super) fn names_of(rtype: u16) -> (usize, usize) {
     match rtype {
         rtype::NS | 3 | 4 | rtype::CNAME | 7..=9 | rtype::PTR | rtype::DNAME | rtype::TSIG | 65305 => (0, 1),
         rtype::SOA | 14 | 17 => (0, 2),

@@ -91,6 +91,72 @@ async fn a_zone_keeps_its_way_to_servers_over_a_reload_that_leaves_them() {
     assert_eq!(endpoints, [Some("/etc/ca.crt".into()), None]);
 }
 
+#[tokio::test]
+async fn only_a_zone_that_must_choose_has_somebody_to_choose() {
+    let upstreams = Upstreams::new(Vec::new(), Metrics::new(), None);
+    let load = |zone: &str| config::load_str("test", &format!("zones: [{{ match: [., a.example], {zone} }}]")).unwrap();
+    let probed = |zone: &str| {
+        let zones = upstreams.zones(&load(zone).config).unwrap();
+        let routes = upstreams.routes();
+        let names: Vec<Vec<String>> =
+            routes.iter().map(|group| group.iter().map(|(name, _)| name.to_string()).collect()).collect();
+        let direct = |name: &str| {
+            let way = Arc::as_ptr(&zones.find(0, &to_wire(name)).unwrap().upstream).cast::<()>();
+            routes.iter().flatten().any(|(_, route)| Arc::as_ptr(route).cast::<()>() == way)
+        };
+        (names, direct("."), direct("a.example"))
+    };
+    let both = |names: &[&[&str]]| names.iter().map(|of| of.iter().map(|n| (*n).to_owned()).collect()).collect();
+    let table: [(&str, &[&[&str]], bool, bool); 7] = [
+        (
+            "forward: { to: [192.0.2.1], failover: [SERVFAIL], failFast: true, idle: 1s }",
+            &[&[".", "a.example"]],
+            true,
+            true,
+        ),
+        ("forward: { to: [192.0.2.1], next: [SERVFAIL] }", &[&[".", "a.example"]], true, true),
+        // What comes only for some names is probed by one of them.
+        ("forward: { to: [192.0.2.1], from: a.example }", &[&["a.example"]], false, true),
+        ("forward: { to: [192.0.2.1], except: [b.a.example] }", &[&[".", "a.example"]], false, false),
+        ("forward: { to: [192.0.2.1], maxConcurrent: 9 }", &[&[".", "a.example"]], false, false),
+        (
+            "forward: { to: [192.0.2.1], from: a.example }, further: [{ to: [192.0.2.2] }]",
+            &[&["a.example"], &[".", "a.example"]],
+            false,
+            false,
+        ),
+        ("cache: {}", &[], false, false),
+    ];
+    for (zone, names, root, below) in table {
+        assert_eq!(probed(zone), (both(names), root, below), "{zone}");
+    }
+}
+
+#[tokio::test]
+async fn queries_go_where_the_zone_says_and_too_many_are_refused_by_zone() {
+    let (one, two) = (resolver(Arc::new(1.into())).await, resolver(Arc::new(2.into())).await);
+    let upstreams = Upstreams::new(Vec::new(), Metrics::new(), None);
+    let text = format!(
+        "zones: [{{ match: [.], forward: {{ to: ['{one}'], protocol: udp, from: a.example, except: [c.a.example] }},
+           further: [{{ to: ['{two}'], protocol: udp, maxConcurrent: 1 }}] }}]"
+    );
+    let zones = upstreams.zones(&config::load_str("test", &text).unwrap().config).unwrap();
+    let zone = Arc::clone(zones.find(0, &[0]).unwrap());
+    let ask = async |name: &str| {
+        let question = Question::new(&to_wire(name), rtype::A, CLASS_IN).unwrap();
+        let message = reply::upstream_query(question.as_bytes(), true, false, false);
+        let query = upstream::Query { message: &message, opt_len: OPT_LEN };
+        zone.upstream.exchange(query, Instant::now() + OFTEN * 20).await.map(|reply| reply.server.address())
+    };
+    for (name, server) in [("a.example", one), ("b.a.example", one), ("c.a.example", two), ("example", two)] {
+        assert_eq!(ask(name).await.unwrap(), server, "{name}");
+    }
+    let (first, second) = tokio::join!(ask("x"), ask("y"));
+    assert_eq!(first.unwrap(), two);
+    assert!(second.unwrap_err().is_refusal());
+    assert_eq!(upstreams.tally().rejected.get(), 1);
+}
+
 #[test]
 fn d20_d23_what_is_wrong_with_a_resolv_conf_is_told_whenever_it_changes_and_once() {
     let own = vec!["169.254.20.10:53".parse().unwrap()];

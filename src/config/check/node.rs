@@ -45,14 +45,28 @@ impl Check<'_> {
         addresses
     }
 
-    /// Where health is served besides, and how long a stop waits.
-    pub(super) fn health_besides(&mut self, given: &file::Health) -> (Vec<SocketAddr>, Duration) {
+    /// Where health is served first, and besides, and how long a stop waits.
+    pub(super) fn health(
+        &mut self,
+        given: &file::Health,
+        listen: &Listen,
+    ) -> (Option<SocketAddr>, Vec<SocketAddr>, Duration) {
         const KEY: &str = "health.also";
+        let first = listen.addresses.first().map_or(limits::LISTEN_ADDRESS.into(), SocketAddr::ip);
+        let usual = SocketAddr::new(first, limits::HEALTH_PORT);
+        let health = given.listen.as_ref().map_or(usual, |text| text.0);
         let mut also: Vec<SocketAddr> = given.also.iter().flatten().map(|text| text.0).collect();
         self.at_most(&mut also, limits::MAX_LISTEN, KEY);
         self.unique(&also, KEY);
         let lame_duck = self.span(&given.lame_duck, limits::LAME_DUCK, limits::LAME_DUCK.default, "health.lameDuck");
-        (also, lame_duck)
+        match given.enabled {
+            Some(false) if given.listen.is_some() || !also.is_empty() => {
+                self.problem("health.enabled", "false, but addresses are listed where health is served");
+                (None, Vec::new(), lame_duck)
+            }
+            Some(false) => (None, Vec::new(), lame_duck),
+            _ => (Some(health), also, lame_duck),
+        }
     }
 
     /// How long TCP clients may take.
@@ -62,5 +76,70 @@ impl Check<'_> {
             text.as_ref().map(|_| self.span(text, limits::TIMEOUTS, limits::TIMEOUTS.default, &key))
         };
         Timeouts { read: one(&given.read, "read"), write: one(&given.write, "write"), idle: one(&given.idle, "idle") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, load_str};
+
+    fn config(text: &str) -> Config {
+        load_str("f", text).unwrap().config
+    }
+
+    /// What is wrong with `text`, without where.
+    fn problem(text: &str) -> String {
+        load_str("f", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn interface_and_rules_may_be_for_other_addresses_than_are_listened_on() {
+        let found = config("network: { addresses: [169.254.20.10, 10.96.0.10] }").network_addresses();
+        assert_eq!(found, ["169.254.20.10", "10.96.0.10"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+        let warnings = |text: &str| load_str("f", text).unwrap().warnings.to_string();
+        let said = warnings("network: { addresses: [169.254.20.10, 10.96.0.10] }");
+        assert_eq!(said, "f:1:39: network.addresses[1]: nothing listens on 10.96.0.10: what is asked there is refused");
+        assert_eq!(
+            warnings("listen: { addresses: [0.0.0.0], anyAddress: true }\nnetwork: { addresses: [10.0.0.1] }"),
+            ""
+        );
+        for (list, why) in [
+            ("[]", "an empty list; leave the key out for the listen addresses"),
+            ("[0.0.0.0]", "0.0.0.0 is no address that an interface can have"),
+            ("[224.0.0.1]", "224.0.0.1 is no address that an interface can have"),
+            ("[10.0.0.1, 10.0.0.1]", "10.0.0.1 is listed twice"),
+        ] {
+            assert!(problem(&format!("network: {{ addresses: {list} }}")).ends_with(why), "{list}");
+        }
+    }
+
+    #[test]
+    fn health_may_be_served_in_several_places_or_nowhere() {
+        let all = config("health: { listen: '127.0.0.1:1', also: ['127.0.0.1:2', '127.0.0.1:3'], lameDuck: 5s }");
+        assert_eq!((all.health, all.health_also.len()), ("127.0.0.1:1".parse().ok(), 2));
+        assert_eq!(all.lame_duck, Duration::from_secs(5));
+        let none = config("health: { enabled: false }");
+        assert_eq!((none.health, none.health_also.len(), none.lame_duck), (None, 0, Duration::ZERO));
+        for (text, why) in [
+            ("{ enabled: false, listen: '127.0.0.1:1' }", "false, but addresses are listed where health is served"),
+            ("{ listen: '127.0.0.1:1', also: ['127.0.0.1:1'] }", "give one of them another port"),
+            ("{ lameDuck: 2m }", "must be between 0s and 1m"),
+        ] {
+            assert!(
+                problem(&format!("health: {text}")).ends_with(why),
+                "{text}: {}",
+                problem(&format!("health: {text}"))
+            );
+        }
+    }
+
+    #[test]
+    fn clients_have_as_long_as_is_written() {
+        let timeouts = config("listen: { timeouts: { read: 3s, idle: 1m } }").listen.timeouts;
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(timeouts, Timeouts { read: seconds(3), write: None, idle: seconds(60) });
+        let why = problem("listen: { timeouts: { write: 0s } }");
+        assert_eq!(why, "f:1:30: listen.timeouts.write: 0s is out of range: must be between 1s and 1d");
     }
 }

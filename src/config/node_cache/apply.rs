@@ -28,18 +28,23 @@ pub(in crate::config) fn apply(file: &mut File, over: &Over, origins: &mut Origi
     network.interface.keep = Some(flags.skip_teardown);
     network.interface.name = Some(Text(InterfaceName(flags.interface_name.clone())));
     said("network.interface", format!("-interfacename {}", flags.interface_name));
-    let targets = file.zones.iter().flatten().filter_map(|zone| zone.forward.as_ref()?.to.as_ref()).flatten();
+    let zones = file.zones.iter().flatten();
+    let forwards = zones.flat_map(|zone| zone.forward.iter().chain(zone.further.iter().flatten()));
+    let targets = forwards.flat_map(|forward| forward.to.iter().flatten());
     // Who captures packets that he cannot answer keeps them from those who can.
     let complete = targets.into_iter().all(|target| missing_service(&target.0).is_none());
     if !flags.setup_iptables || !complete {
         let missing = || format!("-upstreamsvc {}", flags.service);
         said("network.firewall", if complete { "-setupiptables=false".to_owned() } else { missing() });
         network.firewall = Some(file::Firewall::None);
+    } else {
+        network.firewall = Some(file::Firewall::Auto);
     }
     if let Some(address) = flags.metrics {
         said("metrics.optional", format!("-metrics-listen-address {address}"));
         file.metrics.optional = Some(vec![Text(address)]);
     }
+    file.metrics.coredns_names = Some(true);
     if let Some(memory) = memory {
         let most = (memory / SHARE).max(limits::MAX_BYTES.min);
         let wanted = file.cache.max_bytes.as_ref().map_or(limits::MAX_BYTES.default, |text| text.0.0);

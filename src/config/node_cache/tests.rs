@@ -35,7 +35,8 @@ fn over(flags: &Flags) -> Overrides {
 }
 
 fn targets(config: &Config) -> Vec<String> {
-    config.zones.iter().flat_map(|zone| zone.forward.to.iter().map(ToString::to_string)).collect()
+    let forwards = config.zones.iter().flat_map(|zone| &zone.forwards);
+    forwards.flat_map(|forward| forward.to.iter().map(ToString::to_string)).collect()
 }
 
 /// What comes of `base` with these files in the ConfigMap.

@@ -13,7 +13,11 @@ const ROLE: &str = "NODENS_TEST_LOG_ROLE";
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let format = if role == "text" { Format::Text } else { Format::Auto };
+    let format = match role.as_str() {
+        "text" => Format::Text,
+        "coredns" => Format::Coredns,
+        _ => Format::Auto,
+    };
     let log = init(format, LevelFilter::INFO).unwrap();
     match role.as_str() {
         "json" | "text" => {
@@ -25,6 +29,12 @@ fn child() {
             log.set_level(LevelFilter::WARN).unwrap();
             tracing::info!("too fine again");
             tracing::error!(target: "hickory_server", "not heard");
+        }
+        "coredns" => {
+            tracing::info!("plain");
+            tracing::warn!(server = %"10.0.0.1:53", n = 3, reason = "a\nb", "with fields");
+            tracing::error!("plugin/errors: 2 example.org. A: i/o timeout");
+            tracing::debug!("too fine");
         }
         "blocked" => {
             (0..100_000).for_each(|n| tracing::info!(n, "{}", "x".repeat(200)));
@@ -84,6 +94,21 @@ fn f15_text_keeps_one_event_on_one_line_and_sends_no_escape() {
     let lines = lines("text");
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("INFO") && lines[0].ends_with(r"hello name=a\nb\u{1b}[2J"), "{}", lines[0]);
+}
+
+#[test]
+fn lines_of_corednss_form_go_to_standard_output() {
+    let output = start("coredns").wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The test run itself says more, and that on the same line.
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.get(line.find('[')?..)).collect();
+    let want = [
+        "[INFO] plain",
+        r#"[WARNING] with fields server=10.0.0.1:53 n=3 reason="a\nb""#,
+        "[ERROR] plugin/errors: 2 example.org. A: i/o timeout",
+    ];
+    assert_eq!(lines, want);
 }
 
 #[test]

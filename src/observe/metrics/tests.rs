@@ -16,8 +16,8 @@ fn value(page: &str, series: &str) -> f64 {
 fn queries_and_answers_are_summed_over_writers() {
     let metrics = Metrics::new();
     let zone = metrics.zones.intern("cluster.local.");
-    let udp = metrics.cells(Proto::Udp, Family::V4, false);
-    let tcp = metrics.cells(Proto::Tcp, Family::V6, true);
+    let udp = metrics.cells(Proto::Udp, Family::V4, 0, false);
+    let tcp = metrics.cells(Proto::Tcp, Family::V6, 0, true);
     for cells in [&udp, &tcp] {
         cells.query(zone, 1);
         cells.response(zone, 0, Source::Hit);
@@ -95,11 +95,11 @@ fn what_others_count_is_added_at_scrape_time() {
 #[test]
 fn cells_outlive_their_writer_and_are_used_again() {
     let metrics = Metrics::new();
-    let first = metrics.cells(Proto::Udp, Family::V4, false);
+    let first = metrics.cells(Proto::Udp, Family::V4, 0, false);
     first.query(0, 1);
     drop(first);
-    let other = metrics.cells(Proto::Udp, Family::V6, false);
-    let again = metrics.cells(Proto::Udp, Family::V4, false);
+    let other = metrics.cells(Proto::Udp, Family::V6, 0, false);
+    let again = metrics.cells(Proto::Udp, Family::V4, 0, false);
     again.query(0, 1);
     drop(other);
     assert_eq!(lock(&metrics.cells).len(), 2);
@@ -113,7 +113,7 @@ fn scrapes_run_beside_writers_and_each_other() {
     let zone = metrics.zones.intern(".");
     std::thread::scope(|scope| {
         for _ in 0..3 {
-            let cells = metrics.cells(Proto::Udp, Family::V4, false);
+            let cells = metrics.cells(Proto::Udp, Family::V4, 0, false);
             scope.spawn(move || (0..50_000).for_each(|_| cells.query(zone, 28)));
         }
         for _ in 0..2 {
@@ -137,7 +137,7 @@ fn scrapes_run_beside_writers_and_each_other() {
 fn f15_a_hostile_zone_name_stays_a_label_value() {
     let metrics = Metrics::new();
     let zone = metrics.zones.intern("a\"} 1\nevil 1\n\\");
-    metrics.cells(Proto::Udp, Family::V4, false).query(zone, 1);
+    metrics.cells(Proto::Udp, Family::V4, 0, false).query(zone, 1);
     let page = metrics.gather();
     assert!(!page.lines().any(|line| line.starts_with("evil")));
     assert_eq!(value(&page, r#"nodens_cache_misses_total{zone="a\"} 1\nevil 1\n\\"}"#), 0.0);
@@ -146,7 +146,7 @@ fn f15_a_hostile_zone_name_stays_a_label_value() {
 #[test]
 fn f15_a_thousand_zones_are_no_thousand_series() {
     let metrics = Metrics::new();
-    let cells = metrics.cells(Proto::Udp, Family::V4, false);
+    let cells = metrics.cells(Proto::Udp, Family::V4, 0, false);
     for n in 0..1000 {
         cells.query(metrics.zones.intern(&format!("zone{n}.example.")), 1);
     }

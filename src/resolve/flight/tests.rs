@@ -129,7 +129,7 @@ impl House {
             recursion_desired: true,
             client: (Ipv4Addr::from_bits(0x0a00_0000 + client), 5353).into(),
             arrived: self.now(),
-            cells: self.metrics.cells(proto, Family::V4, true),
+            cells: self.metrics.cells(proto, Family::V4, 0, true),
             waiter: Box::new(Client(Arc::clone(answers))),
         }
     }

@@ -67,7 +67,7 @@ impl Authority {
 }
 
 fn endpoint(address: SocketAddr, ca: Option<PathBuf>) -> Endpoint {
-    Endpoint::secure(address, Security { scheme: "tls", name: NAME.to_owned(), ca })
+    Endpoint::secure(address, Security { scheme: "tls", name: NAME.to_owned(), ca, identity: None })
 }
 
 /// What a server with this certificate and key is configured with.

@@ -95,9 +95,13 @@ async fn d05_a_server_that_is_back_is_used_at_once_when_there_is_no_other() {
     let group = Group::new(options(Protocol::Tcp), &[address]);
     ask(&group, "www").await.unwrap_err();
     assert!(snapshot(&group, 0).failing[1]);
+    assert_eq!(group.tally().all_down.get(), 0, "nothing was known of it");
     tcp_on(reserved.listen(16).unwrap(), |stream, _| answer_all(stream));
     ask(&group, "www").await.unwrap();
     assert!(!snapshot(&group, 0).failing[1]);
+    assert_eq!(group.tally().all_down.get(), 1);
+    ask(&group, "www").await.unwrap();
+    assert_eq!(group.tally().all_down.get(), 1);
 }
 
 #[tokio::test]

@@ -20,6 +20,9 @@ async fn a_connection_is_used_again() {
     }
     assert_eq!((server.seen(), snapshot(&group, 0).dials), (1, 1));
     assert_eq!(snapshot(&group, 0).queries[1][Outcome::Ok as usize], 20);
+    assert_eq!(snapshot(&group, 0).carried, [1, 19]);
+    let replies = snapshot(&group, 0).replies;
+    assert_eq!((replies.len(), replies[0].rcode, replies[0].buckets.iter().sum::<u64>()), (1, "NOERROR", 20));
     assert_eq!(group.servers()[0].durations().snapshot().0.iter().sum::<u64>(), 20);
 }
 
