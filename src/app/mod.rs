@@ -17,6 +17,7 @@ mod network_metrics;
 mod node_cache;
 mod persist;
 mod reload;
+mod rules;
 mod side;
 pub mod sockets;
 pub mod supervised;

@@ -46,12 +46,13 @@ pub(in crate::config) struct Rule {
 
 /// An extended error.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Ede {
     /// Its number, such as 15 for blocked.
     #[schemars(required, range(max = 65535))]
     code: Option<u64>,
     /// What is said beside it. Default: nothing.
+    #[serde(default)]
     text: String,
 }
 
