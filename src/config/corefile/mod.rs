@@ -8,7 +8,9 @@ mod address;
 mod environment;
 mod import;
 mod lexer;
+mod lower;
 mod parser;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +25,9 @@ use crate::config::limits;
 use crate::config::problem::{Problem, Problems};
 use crate::config::tree::Place;
 
-pub(super) use address::{Key, Scheme, key};
+pub(super) use address::{Scheme, key};
+pub(super) use lower::Lowered;
+pub(super) use read::{is_corefile, read};
 
 /// A word of the text and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
