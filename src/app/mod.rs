@@ -16,6 +16,7 @@ mod metrics;
 mod network_metrics;
 mod persist;
 mod reload;
+mod rules;
 mod side;
 pub mod sockets;
 pub mod supervised;

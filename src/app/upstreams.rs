@@ -6,11 +6,13 @@
 
 mod forward;
 
+use super::rules;
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
+use crate::resolve::local::rewrite::InvalidPattern;
 use crate::resolve::{Keep, Zone, Zones};
 use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
@@ -36,9 +38,12 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// The host's own resolver configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Why an upstream cannot be used.
+/// Why the zones of a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A rule cannot be followed.
+    #[error(transparent)]
+    Rule(#[from] InvalidPattern),
     /// The environment does not say where kube-dns is.
     #[error(
         "forward.to names kube-dns, but {KUBE_DNS} is {0}: create the Service kube-dns-upstream before this pod, \
@@ -121,6 +126,7 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for (index, zone) in config.zones.iter().enumerate() {
+            let (before, behind) = (rules::before(zone), rules::behind(zone)?);
             let mut ways = Vec::new();
             for forward in &zone.forwards {
                 let at = self.source(forward, &old, &mut sources)?;
@@ -145,7 +151,9 @@ impl Upstreams {
                 let plain = Zone::new(&to_wire(name), label, upstream, ttls(&zone.ttls, config));
                 let (keep, revision) = (keep(&zone.keep), revision(zone, config));
                 let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
-                zones.push((index, Arc::new(Zone { stale, prefetch, keep, nsid, revision, ..plain })));
+                let (before, behind) = (before.clone(), behind.clone());
+                let zone = Zone { stale, prefetch, keep, before, behind, nsid, revision, ..plain };
+                zones.push((index, Arc::new(zone)));
             }
         }
         *self.groups() = sources;
@@ -425,7 +433,9 @@ fn keep(keep: &config::Keep) -> Keep {
 /// A number that changes with everything that the answers of `zone` are made by, but for its servers and lifetimes.
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    format!("{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
+    let rules = (&zone.rewrite, &zone.dns64, &zone.acl, &zone.load_balance, &zone.hosts, &zone.respond);
+    let others = (&zone.keep, &config.answers, zone.whoami, zone.refuse_any, zone.minimal_responses);
+    format!("{rules:?}{others:?}").hash(&mut hasher);
     hasher.finish()
 }
 

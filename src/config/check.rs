@@ -202,7 +202,7 @@ impl Check<'_> {
             let answers = zone.hosts.is_some() || zone.respond.is_some() || zone.whoami == Some(true);
             if forwards.is_empty() && !answers && !self.is_suspect(&key) {
                 let message = "no forward: every name of this zone fails (SERVFAIL)";
-                self.warnings.push(self.origins.problem(&key, message));
+                self.warning(&key, message);
             }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());

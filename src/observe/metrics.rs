@@ -105,6 +105,8 @@ pub struct Metrics {
     pub coalesced: Counter,
     /// Lookups under way.
     pub in_flight: Gauge,
+    /// Answers whose IPv6 addresses were made of IPv4 ones (RFC 6147).
+    pub translated: Counter,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
     dropped: [Counter; DropReason::ALL.len()],
@@ -148,6 +150,7 @@ impl Metrics {
             servers: Labels::new(Labels::SERVERS),
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
+            translated: Counter::new(),
             http_closed: Counter::new(),
             dropped: Default::default(),
             stale: Default::default(),
@@ -179,6 +182,12 @@ impl Metrics {
         let cells = Arc::new(QueryCells::new(common, self.zones.numbers(), self.coredns.is_some()));
         all.push(cells.clone());
         cells
+    }
+
+    /// Cells whose counts are shown nowhere: for queries that no client sent.
+    pub fn uncounted(&self) -> Arc<QueryCells> {
+        let common = Common { proto: Proto::Tcp, family: Family::V4, server: Labels::NONE, shared: true };
+        Arc::new(QueryCells::new(common, self.zones.numbers(), false))
     }
 
     /// The number of the listener at `place`.

@@ -1,6 +1,7 @@
 //! Which zone a name belongs to: the longest configured suffix, by whole labels, among the zones that are there for who
 //! asks at the listen address in question (its view).
 
+use super::{Before, Behind};
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::upstream::Exchange;
 use crate::wire::question::is_within;
@@ -25,6 +26,10 @@ pub struct Zone {
     pub prefetch: Option<Prefetch>,
     /// Which are kept at all.
     pub keep: Keep,
+    /// The rules before the cache.
+    pub before: Option<Arc<Before>>,
+    /// The rules behind it.
+    pub behind: Option<Arc<Behind>>,
     /// What clients are told who ask for the server's name (RFC 5001).
     pub nsid: Option<Arc<[u8]>>,
     /// A number that changes with the rules that answers are made by: those made by others are forgotten.
@@ -35,12 +40,13 @@ impl Zone {
     /// One without any rules.
     pub fn new(name: &[u8], label: u16, upstream: Arc<dyn Exchange>, ttls: Ttls) -> Zone {
         let (stale, prefetch, keep, nsid, revision) = (None, None, Keep::default(), None, 0);
-        Zone { name: name.into(), label, upstream, ttls, stale, prefetch, keep, nsid, revision }
+        let (before, behind) = (None, None);
+        Zone { name: name.into(), label, upstream, ttls, stale, prefetch, keep, before, behind, nsid, revision }
     }
 
     /// Have rules a say in each hit?
     pub fn is_ruled(&self) -> bool {
-        self.keep.whole_ttl
+        self.keep.whole_ttl || self.before.is_some()
     }
 }
 
