@@ -6,14 +6,14 @@
 
 mod forward;
 
-use super::rules;
+use super::rules::{self, Rules};
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
-use crate::resolve::local::rewrite::InvalidPattern;
 use crate::resolve::{Keep, Zone, Zones};
+use crate::sys::clock::Moment;
 use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
@@ -43,7 +43,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 pub enum Error {
     /// A rule cannot be followed.
     #[error(transparent)]
-    Rule(#[from] InvalidPattern),
+    Rule(#[from] rules::Error),
     /// The environment does not say where kube-dns is.
     #[error(
         "forward.to names kube-dns, but {KUBE_DNS} is {0}: create the Service kube-dns-upstream before this pod, \
@@ -74,6 +74,8 @@ struct Inner {
     told: Mutex<HashMap<String, Vec<String>>>,
     /// Forwarding loops found.
     loops: Counter,
+    /// The zones' own rules.
+    rules: Rules,
     /// What is counted of all groups together.
     tally: Arc<Tally>,
 }
@@ -112,8 +114,8 @@ impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
         let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (loops, tally) = (Counter::new(), Arc::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally }))
+        let (loops, tally, rules) = (Counter::new(), Arc::default(), Rules::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally, rules }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -126,7 +128,7 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for (index, zone) in config.zones.iter().enumerate() {
-            let (before, behind) = (rules::before(zone), rules::behind(zone)?);
+            let (before, behind) = (self.0.rules.before(zone), self.0.rules.behind(zone)?);
             let mut ways = Vec::new();
             for forward in &zone.forwards {
                 let at = self.source(forward, &old, &mut sources)?;
@@ -157,6 +159,7 @@ impl Upstreams {
             }
         }
         *self.groups() = sources;
+        self.0.rules.keep(config);
         let of = |view: View| {
             let members = zones.iter().filter(|(index, _)| view.zones.contains(index));
             (view.places, members.map(|(_, zone)| Arc::clone(zone)).collect())
@@ -179,6 +182,11 @@ impl Upstreams {
         };
         sources.push(Source { forward: forward.clone(), group, routes: Vec::new() });
         Ok(sources.len() - 1)
+    }
+
+    /// The zones' own rules.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     /// Every server of every group, by address; one that several groups use is there once for each.
@@ -280,6 +288,7 @@ impl Upstreams {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            self.0.rules.refresh(Moment::now());
             let sources = self.groups().clone();
             self.refresh(&sources).await;
         }

@@ -15,6 +15,7 @@ use super::cells::{Counter, Gauge};
 use super::coredns::{self, CoreDns, SetupError};
 use super::labels::Labels;
 use super::queries::{Common, Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
+use super::rules::RuleCounts;
 use super::sink::{Durations, FamilySink, add_durations};
 
 labels! {
@@ -109,6 +110,8 @@ pub struct Metrics {
     pub translated: Counter,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
+    /// What the rules of zones did.
+    pub rules: RuleCounts,
     dropped: [Counter; DropReason::ALL.len()],
     stale: [Counter; StaleReason::ALL.len()],
     prefetches: [Counter; Prefetch::ALL.len()],
@@ -152,6 +155,7 @@ impl Metrics {
             in_flight: Gauge::new(),
             translated: Counter::new(),
             http_closed: Counter::new(),
+            rules: RuleCounts::default(),
             dropped: Default::default(),
             stale: Default::default(),
             prefetches: Default::default(),
@@ -276,6 +280,7 @@ impl Metrics {
             &[],
             self.http_closed.get(),
         );
+        self.rules.collect(sink);
         for &reason in DropReason::ALL {
             let n = self.dropped[reason.index()].get();
             let help = "Queries and connections let go without an answer.";

@@ -35,7 +35,7 @@ pub struct Before {
     /// Which IPv6 addresses are made of IPv4 ones.
     pub dns64: Option<Dns64>,
     /// In which order records are given.
-    pub balance: Option<Balance>,
+    pub balance: Option<Arc<Balance>>,
 }
 
 /// What becomes of a query.

@@ -9,6 +9,8 @@ mod errors;
 pub(super) mod load_balance;
 mod log;
 pub(super) mod rewrite;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub(super) use errors::ErrorsRule;
@@ -17,8 +19,6 @@ pub(super) use log::LogRule;
 pub use log::{LogClass, QueryLog};
 pub(super) mod hosts;
 pub(super) mod respond;
-#[cfg(test)]
-mod tests;
 
 pub(super) use hosts::HostName;
 pub(super) use text::{Class, Pattern, Rcode, RrType};

@@ -1,5 +1,7 @@
 //! Tables of hosts and answers as they are written: what they mean, and what is said of mistakes.
 
+pub(super) mod altering;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

@@ -13,8 +13,9 @@ mod tests;
 
 pub use files::Status;
 
-use super::{Asked, Said};
+use super::{Answers, Asked, Said};
 use crate::config;
+use crate::observe::coredns::cells::Plugin;
 use crate::sys::clock::Moment;
 use crate::wire::header::rcode;
 use crate::wire::question::{CLASS_IN, Question, is_within, rtype, to_wire};
@@ -70,39 +71,6 @@ impl Hosts {
         })
     }
 
-    /// What is said to a question.
-    pub fn answer(&self, asked: &Asked<'_>) -> Said {
-        let question = asked.question;
-        let qname = question.name();
-        if question.qclass() != CLASS_IN {
-            return Said::Next;
-        }
-        if question.qtype() == rtype::PTR
-            && let Some(address) = reverse::address(qname)
-        {
-            let names = self.names_of(address);
-            // Most addresses are nobody's here: they go on wherever names may not.
-            return if names.is_empty() { Said::Next } else { self.say(question, names) };
-        }
-        // Of the names that are asked for in reverse none can be known here, so they go on, too.
-        if question.qtype() == rtype::PTR || !self.scope.holds(qname) {
-            return Said::Next;
-        }
-        let addresses = self.addresses_of(qname);
-        if addresses.is_empty() {
-            return match self.fallthrough.iter().any(|zone| is_within(qname, zone)) {
-                true => Said::Next,
-                false => Said::Fail { rcode: rcode::SERVFAIL, why: "no entry in hosts".into() },
-            };
-        }
-        let wanted = addresses.into_iter().filter_map(|address| match (question.qtype(), address) {
-            (rtype::A, IpAddr::V4(v4)) => Some(v4.octets().to_vec()),
-            (rtype::AAAA, IpAddr::V6(v6)) => Some(v6.octets().to_vec()),
-            _ => None,
-        });
-        self.say(question, wanted.collect())
-    }
-
     /// An answer of one record for each of these data.
     fn say(&self, question: &Question, data: Vec<Vec<u8>>) -> Said {
         let (rtype, class, ttl) = (question.qtype(), CLASS_IN, self.ttl);
@@ -149,5 +117,43 @@ impl Hosts {
         self.files.iter().for_each(|file| add(file.table().names(address)));
         add(self.entries.names(address));
         found
+    }
+}
+
+impl Answers for Hosts {
+    fn answer(&self, asked: &Asked<'_>) -> Said {
+        let question = asked.question;
+        let qname = question.name();
+        if question.qclass() != CLASS_IN {
+            return Said::Next;
+        }
+        if question.qtype() == rtype::PTR
+            && let Some(address) = reverse::address(qname)
+        {
+            let names = self.names_of(address);
+            // Most addresses are nobody's here: they go on wherever names may not.
+            return if names.is_empty() { Said::Next } else { self.say(question, names) };
+        }
+        // Of the names that are asked for in reverse none can be known here, so they go on, too.
+        if question.qtype() == rtype::PTR || !self.scope.holds(qname) {
+            return Said::Next;
+        }
+        let addresses = self.addresses_of(qname);
+        if addresses.is_empty() {
+            return match self.fallthrough.iter().any(|zone| is_within(qname, zone)) {
+                true => Said::Next,
+                false => Said::Fail { rcode: rcode::SERVFAIL, why: "no entry in hosts".into() },
+            };
+        }
+        let wanted = addresses.into_iter().filter_map(|address| match (question.qtype(), address) {
+            (rtype::A, IpAddr::V4(v4)) => Some(v4.octets().to_vec()),
+            (rtype::AAAA, IpAddr::V6(v6)) => Some(v6.octets().to_vec()),
+            _ => None,
+        });
+        self.say(question, wanted.collect())
+    }
+
+    fn plugin(&self) -> Plugin {
+        Plugin::Hosts
     }
 }

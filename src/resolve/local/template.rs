@@ -10,9 +10,10 @@ mod tests;
 
 pub use counts::{Counts, Failure, Match};
 
-use super::{Asked, Said};
+use super::{Answers, Asked, Said};
 use crate::config;
 use crate::config::template::{Facts, Malformed, Template};
+use crate::observe::coredns::cells::Plugin;
 use crate::wire::header::rcode;
 use crate::wire::mnemonic::{CLASSES, TYPES, name_in};
 use crate::wire::presentation;
@@ -73,9 +74,10 @@ impl Templates {
         let rules: Result<Vec<Rule>, Error> = rules.iter().map(Rule::new).collect();
         Ok(Templates { rules: rules?, counts })
     }
+}
 
-    /// What is said to a question.
-    pub fn answer(&self, asked: &Asked<'_>) -> Said {
+impl Answers for Templates {
+    fn answer(&self, asked: &Asked<'_>) -> Said {
         let name = presentation::written(asked.question.name());
         for rule in &self.rules {
             let Some(zone) = rule.zone(asked) else { continue };
@@ -90,6 +92,10 @@ impl Templates {
             return rule.say(asked, &facts, &self.counts);
         }
         Said::Next
+    }
+
+    fn plugin(&self) -> Plugin {
+        Plugin::Template
     }
 }
 
