@@ -17,6 +17,7 @@ mod metrics;
 mod network_metrics;
 mod persist;
 mod reload;
+mod rules;
 mod side;
 pub mod sockets;
 pub mod supervised;

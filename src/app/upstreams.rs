@@ -7,12 +7,14 @@
 mod forward;
 mod told;
 
+use super::rules::{self, Rules};
 use crate::admin::ready::Condition;
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Keep, Zone, Zones};
+use crate::sys::clock::Moment;
 use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
 use crate::wire::question::{CLASS_IN, Question, rtype, to_wire};
@@ -37,9 +39,12 @@ const SELDOM: Duration = Duration::from_secs(30);
 /// The host's own resolver configuration.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Why an upstream cannot be used.
+/// Why the zones of a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A rule cannot be followed.
+    #[error(transparent)]
+    Rule(#[from] rules::Error),
     /// The environment does not say where kube-dns is.
     #[error(
         "forward.to names kube-dns, but {KUBE_DNS} is {0}: create the Service kube-dns-upstream before this pod, \
@@ -70,6 +75,8 @@ struct Inner {
     told: Mutex<HashMap<String, Vec<String>>>,
     /// Forwarding loops found.
     loops: Counter,
+    /// The zones' own rules.
+    rules: Rules,
     /// What is counted of all groups together.
     tally: Arc<Tally>,
 }
@@ -108,8 +115,8 @@ impl Upstreams {
     /// `own` is where we listen; names are looked up by `resolvers`, or by those of the host's resolv.conf.
     pub(super) fn new(own: Vec<SocketAddr>, metrics: Arc<Metrics>, resolvers: Option<Vec<SocketAddr>>) -> Upstreams {
         let (groups, names, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (loops, tally) = (Counter::new(), Arc::default());
-        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally }))
+        let (loops, tally, rules) = (Counter::new(), Arc::default(), Rules::default());
+        Upstreams(Arc::new(Inner { own, metrics, resolvers, groups, names, told, loops, tally, rules }))
     }
 
     fn groups(&self) -> MutexGuard<'_, Vec<Source>> {
@@ -122,6 +129,7 @@ impl Upstreams {
         let mut sources: Vec<Source> = Vec::new();
         let mut zones = Vec::new();
         for (index, zone) in config.zones.iter().enumerate() {
+            let (before, behind) = (self.0.rules.before(zone), self.0.rules.behind(zone)?);
             let mut ways = Vec::new();
             for forward in &zone.forwards {
                 let at = self.source(forward, &old, &mut sources)?;
@@ -147,11 +155,14 @@ impl Upstreams {
                 let plain = Zone::new(&to_wire(name), label, upstream, ttls(&zone.ttls, config));
                 let (keep, revision) = (keep(&zone.keep), revision(zone, config));
                 let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
+                let (before, behind) = (before.clone(), behind.clone());
                 let (log, errors) = (log.clone(), errors.clone());
-                zones.push((index, Arc::new(Zone { stale, prefetch, keep, nsid, log, errors, revision, ..plain })));
+                let zone = Zone { stale, prefetch, keep, before, behind, nsid, log, errors, revision, ..plain };
+                zones.push((index, Arc::new(zone)));
             }
         }
         *self.groups() = sources;
+        self.0.rules.keep(config);
         let of = |view: View| {
             let members = zones.iter().filter(|(index, _)| view.zones.contains(index));
             (view.places, members.map(|(_, zone)| Arc::clone(zone)).collect())
@@ -174,6 +185,11 @@ impl Upstreams {
         };
         sources.push(Source { forward: forward.clone(), group, routes: Vec::new() });
         Ok(sources.len() - 1)
+    }
+
+    /// The zones' own rules.
+    pub(super) fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     /// Every server of every group, by address; one that several groups use is there once for each.
@@ -275,6 +291,7 @@ impl Upstreams {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            self.0.rules.refresh(Moment::now());
             let sources = self.groups().clone();
             self.refresh(&sources).await;
         }
@@ -428,7 +445,10 @@ fn keep(keep: &config::Keep) -> Keep {
 /// A number that changes with everything that the answers of `zone` are made by, but for its servers and lifetimes.
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    format!("{:?}{:?}{}", zone.keep, config.answers, zone.log.is_some()).hash(&mut hasher);
+    let rules = (&zone.rewrite, &zone.dns64, &zone.acl, &zone.load_balance, &zone.hosts, &zone.respond);
+    let others =
+        (&zone.keep, &config.answers, zone.whoami, zone.refuse_any, zone.minimal_responses, zone.log.is_some());
+    format!("{rules:?}{others:?}").hash(&mut hasher);
     hasher.finish()
 }
 

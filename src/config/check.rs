@@ -72,6 +72,11 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
         dns64: None,
         acl: Vec::new(),
         load_balance: None,
+        hosts: None,
+        respond: Vec::new(),
+        whoami: false,
+        refuse_any: false,
+        minimal_responses: false,
     };
     vec![
         zone(&[cluster_domain, "in-addr.arpa", "ip6.arpa"], Target::KubeDns { port: limits::UPSTREAM_PORT }),
@@ -194,18 +199,25 @@ impl Check<'_> {
                 }
             }
             let forwards = self.forwards(zone, &names, &key);
-            if forwards.is_empty() && !self.is_suspect(&key) {
+            let answers = zone.hosts.is_some() || zone.respond.is_some() || zone.whoami == Some(true);
+            if forwards.is_empty() && !answers && !self.is_suspect(&key) {
                 let message = "no forward: every name of this zone fails (SERVFAIL)";
-                self.warnings.push(self.origins.problem(&key, message));
+                self.warning(&key, message);
             }
             let rules = self.zone_rules(global, &zone.cache, &format!("{key}.cache"));
             let (serve_stale, prefetch) = (rules.serve_stale(), rules.prefetch());
             let keep = keep(&zone.cache);
             let (ttls, nsid) = (rules.ttls, self.nsid(zone, &key));
+            let hosts = zone.hosts.as_ref().map(|hosts| self.hosts(hosts, &names, &format!("{key}.hosts")));
+            let respond = zone.respond.as_deref().unwrap_or_default();
             zones.push(Zone {
+                respond: self.respond(respond, &names, &format!("{key}.respond")),
                 names,
                 listen: places,
                 forwards,
+                whoami: zone.whoami.unwrap_or_default(),
+                refuse_any: zone.refuse_any.unwrap_or_default(),
+                minimal_responses: zone.minimal_responses.unwrap_or_default(),
                 ttls,
                 serve_stale,
                 prefetch,
@@ -217,6 +229,7 @@ impl Check<'_> {
                 load_balance: zone.load_balance.as_ref().map(|g| self.load_balance(g, &format!("{key}.loadBalance"))),
                 log: self.query_log(zone.log.as_ref(), &format!("{key}.log")),
                 errors: self.errors(zone.errors.as_ref(), &format!("{key}.errors")),
+                hosts,
             });
         }
         if count > limits::MAX_NAMES {

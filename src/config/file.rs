@@ -17,6 +17,7 @@ use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::rules::{ErrorsRule, LogRule};
 use crate::config::rules::{acl, dns64, load_balance, rewrite};
+use crate::config::rules::{hosts, respond};
 use crate::config::text::{Percent, Size, Span, Text, Workers};
 pub(super) use forward::Forward;
 pub use forward::{Policy, Protocol, ReplyCode};
@@ -258,6 +259,16 @@ pub(super) struct Zone {
     pub(super) log: Option<LogRule>,
     /// A line of the log for each look-up that failed, in CoreDNS's words. Default: none.
     pub(super) errors: Option<ErrorsRule>,
+    /// Names with fixed addresses. Default: none.
+    pub(super) hosts: Option<hosts::Written>,
+    /// What is answered by templates; the first rule that fits decides. Default: nothing.
+    pub(super) respond: Option<Vec<respond::Rule>>,
+    /// Whether every question is answered with who asks it. Default: false.
+    pub(super) whoami: Option<bool>,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482). Default: false.
+    pub(super) refuse_any: Option<bool>,
+    /// Whether answers with data go without authority and additional section. Default: false.
+    pub(super) minimal_responses: Option<bool>,
 }
 
 /// What is cached of one zone, and for how long.

@@ -17,9 +17,8 @@ const fn later(key: &'static str, off: &'static str) -> Later {
     Later { key, off }
 }
 
-const KEYS: [Later; 6] = [
+const KEYS: [Later; 5] = [
     later("listen.tls", ""),
-    later("zones[].hosts", ""),
     later("kubernetes.searchShield", "false"),
     later("admin", ""),
     later("log.queries", "sample: 0"),

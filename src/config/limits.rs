@@ -131,6 +131,12 @@ pub const MAX_LOG_FORMAT: usize = 1024;
 /// `errors.consolidate[].every`.
 pub const CONSOLIDATE: Limit<Duration> =
     limit(Duration::from_secs(10), Duration::from_millis(1), Duration::from_secs(DAY));
+/// `hosts.ttl`; CoreDNS's range.
+pub const HOSTS_TTL: Limit<Duration> = seconds(HOUR, 1, 65_535);
+/// `hosts.reload`; 0 for never.
+pub const HOSTS_RELOAD: Limit<Duration> = seconds(5, 0, DAY);
+/// Entries of one `hosts.files`.
+pub const MAX_HOSTS_FILES: usize = 16;
 
 // Load.
 
@@ -191,6 +197,7 @@ mod tests {
         assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
         assert!([WEIGHTS_RELOAD].into_iter().all(legal));
+        assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));
         assert!([MIN_HITS, REMAINING].into_iter().all(legal));
     }
 }

@@ -36,7 +36,9 @@ pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use rules::acl::{AclAction, AclRule};
 pub use rules::dns64::Dns64;
+pub use rules::hosts::Hosts;
 pub use rules::load_balance::{LoadBalance, Weights};
+pub use rules::respond::{Records, Respond};
 pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
 pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
 pub use text::Workers;
@@ -179,6 +181,16 @@ pub struct Zone {
     pub log: Option<QueryLog>,
     /// Whether failures are logged as CoreDNS does, and how.
     pub errors: Option<Errors>,
+    /// Names with fixed addresses.
+    pub hosts: Option<Hosts>,
+    /// What is answered by templates, in order.
+    pub respond: Vec<Respond>,
+    /// Whether every question is answered with who asks it.
+    pub whoami: bool,
+    /// Whether questions of type ANY are answered with next to nothing (RFC 8482).
+    pub refuse_any: bool,
+    /// Whether answers with data go without the other sections.
+    pub minimal_responses: bool,
 }
 
 /// Which answers are kept. Names are written like [`Zone::names`].

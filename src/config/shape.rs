@@ -65,7 +65,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The JSON of `node` as `schema` wants it; nothing if it is null or wrong.
     fn value(&mut self, node: &Node, schema: &Json, key: &str) -> Option<Json> {
-        let keyed = schema.get("properties").is_some();
+        let keyed = schema.get("properties").is_some() || free(schema).is_some();
         // Nothing behind a key is the same as no key; an entry of a list is there, whatever it says.
         if matches!(node.value, Value::Null) && !(keyed && key.ends_with(']')) {
             return None;
@@ -102,6 +102,7 @@ impl Walk<'_> {
                 return out;
             }
         };
+        let (free, format) = (free(schema), schema.pointer("/propertyNames/format").and_then(Json::as_str));
         for entry in entries {
             let path = if key.is_empty() { entry.key.clone() } else { format!("{key}.{}", entry.key) };
             if self.problems.is_full() {
@@ -111,7 +112,11 @@ impl Walk<'_> {
                 self.report_key(entry, key, format!("written twice; the first is on line {line}"));
                 continue;
             }
-            match properties.and_then(|p| p.get(&entry.key)) {
+            if let Some(Err(message)) = free.and(format).map(|format| text::check(format, &entry.key)) {
+                self.report_key(entry, key, message);
+                continue;
+            }
+            match properties.and_then(|p| p.get(&entry.key)).or(free) {
                 Some(schema) => {
                     let scalar = matches!(entry.node.value, Value::Scalar(_));
                     let place = if scalar { entry.node.place } else { entry.place };
@@ -198,6 +203,11 @@ impl Walk<'_> {
     fn report(&mut self, key: &str, message: impl Into<String>) {
         self.problems.push(self.origins.problem(key, message));
     }
+}
+
+/// The schema of what stands behind any key of a mapping whose keys are the user's to choose; none for other mappings.
+fn free(schema: &Json) -> Option<&Json> {
+    schema.get("additionalProperties").filter(|values| values.is_object())
 }
 
 /// The texts that an enumeration allows; none for any other schema.

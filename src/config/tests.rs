@@ -461,7 +461,6 @@ fn every_problem_of_a_file_is_reported_in_the_order_of_its_lines() {
 fn every_key_of_the_contract_works_or_is_not_supported_yet() {
     let expected = [
         "f:5:3: listen.tls: not supported yet; leave it out",
-        "f:26:5: zones[2].hosts: not supported yet; leave it out",
         "f:27:45: kubernetes.searchShield: not supported yet; leave it out or write \"false\"",
         "f:31:1: admin: not supported yet; leave it out",
         "f:32:59: log.slow: not supported yet; leave it out",

@@ -17,7 +17,7 @@ use crate::config::address::{Name, Place, Target};
 use crate::config::limits;
 use crate::config::network::{Endpoint, InterfaceName};
 use crate::config::problem::quoted;
-use crate::config::rules::{Class, Pattern, Rcode, RrType};
+use crate::config::rules::{Class, HostName, Pattern, Rcode, RrType};
 
 /// A kind of text: its name in the schema and whether a bare number is one too.
 pub(super) trait Form: Sized {
@@ -78,6 +78,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), String> {
         Target::FORMAT => try_as::<Target>(text),
         Endpoint::FORMAT => try_as::<Endpoint>(text),
         InterfaceName::FORMAT => try_as::<InterfaceName>(text),
+        HostName::FORMAT => try_as::<HostName>(text),
         RrType::FORMAT => try_as::<RrType>(text),
         Class::FORMAT => try_as::<Class>(text),
         Rcode::FORMAT => try_as::<Rcode>(text),

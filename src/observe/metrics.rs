@@ -15,6 +15,7 @@ use super::cells::{Counter, Gauge};
 use super::coredns::{self, CoreDns, SetupError};
 use super::labels::Labels;
 use super::queries::{Common, Family, Label, Proto, QueryCells, RCODES, Source, TYPES, ZoneCells, bucket_name, labels};
+use super::rules::RuleCounts;
 use super::sink::{Durations, FamilySink, add_durations};
 
 labels! {
@@ -105,8 +106,12 @@ pub struct Metrics {
     pub coalesced: Counter,
     /// Lookups under way.
     pub in_flight: Gauge,
+    /// Answers whose IPv6 addresses were made of IPv4 ones (RFC 6147).
+    pub translated: Counter,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
+    /// What the rules of zones did.
+    pub rules: RuleCounts,
     dropped: [Counter; DropReason::ALL.len()],
     stale: [Counter; StaleReason::ALL.len()],
     prefetches: [Counter; Prefetch::ALL.len()],
@@ -148,7 +153,9 @@ impl Metrics {
             servers: Labels::new(Labels::SERVERS),
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
+            translated: Counter::new(),
             http_closed: Counter::new(),
+            rules: RuleCounts::default(),
             dropped: Default::default(),
             stale: Default::default(),
             prefetches: Default::default(),
@@ -179,6 +186,12 @@ impl Metrics {
         let cells = Arc::new(QueryCells::new(common, self.zones.numbers(), self.coredns.is_some()));
         all.push(cells.clone());
         cells
+    }
+
+    /// Cells whose counts are shown nowhere: for queries that no client sent.
+    pub fn uncounted(&self) -> Arc<QueryCells> {
+        let common = Common { proto: Proto::Tcp, family: Family::V4, server: Labels::NONE, shared: true };
+        Arc::new(QueryCells::new(common, self.zones.numbers(), false))
     }
 
     /// The number of the listener at `place`.
@@ -267,6 +280,7 @@ impl Metrics {
             &[],
             self.http_closed.get(),
         );
+        self.rules.collect(sink);
         for &reason in DropReason::ALL {
             let n = self.dropped[reason.index()].get();
             let help = "Queries and connections let go without an answer.";

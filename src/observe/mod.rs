@@ -14,5 +14,6 @@ pub mod log;
 pub mod metrics;
 pub mod queries;
 pub mod querylog;
+pub mod rules;
 pub mod sink;
 mod writer;

@@ -5,15 +5,16 @@
 //! start a flight. A flight is a task of its own ([`super::lookup`]): no client's going away can end it. The table's
 //! key holds the store's generation, so that a query that came after a flush never joins a flight from before it.
 
+use super::before::Verdict;
 use super::failures::{Failures, Recheck};
-use super::lookup::Flight;
+use super::lookup::{Asker, Flight};
 use super::loops::Probes;
 use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
 use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
-use crate::observe::queries::{Proto, Source};
+use crate::observe::queries::{Proto, QueryCells, Source};
 use crate::observe::querylog::QueryLog;
 use crate::sys::clock::{Clock, Moment};
 use crate::upstream::{Condition, Endpoint};
@@ -23,7 +24,7 @@ use crate::wire::reply;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -40,6 +41,8 @@ const FEW: usize = 32;
 const PREFETCH_SHARE: usize = 100;
 /// Those few.
 const PREFETCHES: usize = 8;
+/// Who asks when an answer is renewed before anybody does.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 pub(super) type Waiters = SmallVec<[Miss; 1]>;
 type Random = foldhash::quality::RandomState;
@@ -96,12 +99,15 @@ pub(super) struct Inner {
     probes: Arc<Probes>,
     /// Prefetches under way.
     renewing: AtomicUsize,
+    /// Where queries of our own are counted: nowhere that anybody looks.
+    pub(super) uncounted: Arc<QueryCells>,
     upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
 }
 
 impl Resolver {
     /// A resolver that runs on the current tokio runtime and stops with it.
     pub fn start(store: Arc<Store>, zones: Zones, limits: Limits, metrics: Arc<Metrics>, clock: Clock) -> Resolver {
+        let uncounted = metrics.uncounted();
         let inner = Arc::new(Inner {
             store,
             zones: ArcSwap::from_pointee(zones),
@@ -112,6 +118,7 @@ impl Resolver {
             failures: Failures::new(),
             probes: Arc::default(),
             renewing: AtomicUsize::new(0),
+            uncounted,
             upstreams: RwLock::default(),
         });
         let (queue, arrivals) = mpsc::unbounded_channel();
@@ -241,6 +248,14 @@ impl Inner {
             return self
                 .settle(miss, &Outcome::refused(zone.label, now, "forwarding loop: this is nodens' own question"));
         }
+        let miss = match &zone.before {
+            None => miss,
+            Some(before) => match before.judge(self, miss, &question, zone.label) {
+                Verdict::Go(miss) => miss,
+                Verdict::Settle(miss, outcome) => return self.settle(miss, &outcome),
+                Verdict::Drop(miss, reason) => return self.dismiss(miss, reason),
+            },
+        };
         let generation = self.store.generation();
         let key = key(&miss.question, miss.flags, miss.recursion_desired, generation);
         let mut book = self.book();
@@ -279,9 +294,20 @@ impl Inner {
             return;
         }
         let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, None);
+        let asker = Asker { client: miss.client, proto: miss.cells.proto(), place: miss.place };
         let inner = Arc::clone(self);
-        let flight =
-            Flight { inner, zone: Arc::clone(zone), key, generation, question, flags, recursion, held, prefetch };
+        let flight = Flight {
+            inner,
+            zone: Arc::clone(zone),
+            key,
+            generation,
+            question,
+            flags,
+            recursion,
+            held,
+            asker,
+            prefetch,
+        };
         match overdue {
             None => {
                 self.start(book, flight, SmallVec::from_iter([miss]), None, limits);
@@ -318,7 +344,8 @@ impl Inner {
         let (inner, zone, flags) = (Arc::clone(self), Arc::clone(zone), about.flags);
         let left = about.lifetime.saturating_sub(entry.age(self.clock.now()));
         let (recursion, prefetch) = (true, Some(left));
-        let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, prefetch };
+        let asker = Asker { client: NOBODY, proto: Proto::Tcp, place: NOBODY };
+        let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, asker, prefetch };
         self.start(book, flight, Waiters::new(), None, limits);
     }
 
@@ -427,12 +454,23 @@ impl Inner {
         drop(book);
         for (miss, late) in misses.into_iter().zip(late) {
             if late {
-                self.metrics.in_flight.add(-1);
-                self.metrics.dropped(DropReason::Late);
+                self.dismiss(miss, DropReason::Late);
             } else {
                 self.settle(miss, outcome);
             }
         }
+    }
+
+    /// Lets a miss go without an answer.
+    fn dismiss(&self, miss: Miss, reason: DropReason) {
+        self.metrics.in_flight.add(-1);
+        self.metrics.dropped(reason);
+        miss.waiter.dismiss();
+    }
+
+    /// Finds `miss`, one of our own, its place.
+    pub(super) fn take(self: &Arc<Self>, miss: Miss) {
+        self.place(miss, &self.zones.load(), &self.limits.load());
     }
 
     /// Answers a miss that is in no flight any more, and counts it.

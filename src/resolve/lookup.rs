@@ -1,23 +1,27 @@
 //! One look-up under way: asks, judges what comes, stores it, and has everybody answered who waits.
 
-use super::Outcome;
 use super::failures::Failure;
 use super::flight::{Inner, without_generation};
 use super::stale::{Held, Overdue};
 use super::wording;
 use super::zones::Zone;
+use super::{Outcome, inside};
 use crate::cache::entry::{About, Refresh};
 use crate::cache::{Entry, Flags, policy};
+use crate::observe::coredns::cells::Plugin;
 use crate::observe::errors::Failure as Failed;
+use crate::observe::labels::Labels;
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{Prefetch, StaleReason};
-use crate::observe::queries::Source;
+use crate::observe::queries::{Proto, Source};
 use crate::sys::clock::Moment;
-use crate::upstream::{Condition, Error, Query, Reply, Transport};
+use crate::upstream::{Condition, Endpoint, Error, Query, Reply, Transport};
 use crate::wire::edns::{OPT_LEN, ede};
 use crate::wire::header::rcode;
 use crate::wire::question::Question;
+use crate::wire::reply;
 use crate::wire::validate::{self, Class};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +35,95 @@ const PERSISTENCE: Duration = Duration::from_secs(2);
 const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(400)];
 /// How long after a failed prefetch the question is asked again: it has not expired yet.
 const EARLY_RECHECK: Duration = Duration::from_secs(1);
+
+/// Who asks, what rules may want to know of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    /// Where the query came from.
+    pub(super) client: SocketAddr,
+    /// Over what.
+    pub(super) proto: Proto,
+    /// Where it came in.
+    pub(super) place: SocketAddr,
+}
+
+/// What was got for a question.
+pub(super) struct Got {
+    /// The answer.
+    pub(super) reply: validate::Reply,
+    /// The upstream that gave it; `None` when it was made here.
+    pub(super) from: Option<Endpoint>,
+    /// Whose work it is.
+    pub(super) plugin: Plugin,
+    /// The extended error that goes with it.
+    pub(super) error: Option<(u16, Arc<str>)>,
+}
+
+/// Why nothing was got.
+pub(super) enum Failing {
+    /// The upstream failed.
+    Upstream {
+        /// The extended error code that says how.
+        code: u16,
+        /// The same in words.
+        why: String,
+        /// What failed, unless it is the reply that is of no use.
+        error: Option<Error>,
+    },
+    /// Nobody was asked, as too much is under way.
+    Refused(String),
+    /// A rule of the zone will have it so.
+    Rule {
+        /// The RCODE for the client.
+        rcode: u16,
+        /// Why.
+        why: Arc<str>,
+    },
+}
+
+impl Failing {
+    /// SERVFAIL, by a rule that cannot do what it must.
+    pub(super) fn rule(error: &dyn std::error::Error) -> Failing {
+        Failing::Rule { rcode: rcode::SERVFAIL, why: error.to_string().into() }
+    }
+
+    /// The RCODE that a client sees.
+    pub(super) fn rcode(&self) -> u16 {
+        match self {
+            Failing::Upstream { .. } => rcode::SERVFAIL,
+            Failing::Refused(_) => rcode::REFUSED,
+            Failing::Rule { rcode, .. } => *rcode,
+        }
+    }
+
+    /// The reason in words.
+    pub(super) fn why(&self) -> Arc<str> {
+        match self {
+            Failing::Upstream { why, .. } | Failing::Refused(why) => why.as_str().into(),
+            Failing::Rule { why, .. } => Arc::clone(why),
+        }
+    }
+}
+
+impl From<Error> for Failing {
+    fn from(error: Error) -> Failing {
+        match error.is_refusal() {
+            true => Failing::Refused(error.to_string()),
+            false => Failing::Upstream { code: error.ede(), why: error.to_string(), error: Some(error) },
+        }
+    }
+}
+
+/// What an upstream's reply to `question` is worth.
+pub(super) fn received(reply: Reply, question: &Question) -> Result<Got, Failing> {
+    let Reply { message, server, transport, .. } = reply;
+    let invalid = |why: String| Failing::Upstream { code: ede::OTHER, why, error: None };
+    let reply = validate::reply(message, question).map_err(|error| invalid(format!("upstream {server}: {error}")))?;
+    if reply.class == Class::Truncated && transport != Transport::Udp {
+        return Err(invalid(format!("upstream {server} truncated its reply over TCP")));
+    }
+    Ok(Got { reply, from: Some(server), plugin: Plugin::Forward, error: None })
+}
 
 /// A look-up.
 pub(super) struct Flight {
@@ -46,6 +139,8 @@ pub(super) struct Flight {
     pub(super) recursion: bool,
     /// The answer that is given out if no newer one can be had.
     pub(super) held: Option<Held>,
+    /// Who asked first.
+    pub(super) asker: Asker,
     /// If this is to renew an answer that is still good: the TTL that it has left.
     pub(super) prefetch: Option<u32>,
 }
@@ -55,9 +150,9 @@ impl Flight {
     pub(super) async fn run(self, message: Vec<u8>, patience: Duration) {
         let deadline = Instant::now() + patience;
         let result = match &self.held {
-            None => timeout_at(deadline + GRACE, self.ask(&message, deadline)).await,
+            None => timeout_at(deadline + GRACE, self.get(&message, deadline)).await,
             Some(held) => {
-                let mut asking = pin!(timeout_at(deadline + GRACE, self.ask(&message, deadline)));
+                let mut asking = pin!(timeout_at(deadline + GRACE, self.get(&message, deadline)));
                 // Nobody waits for a prefetch before the answer has expired that it renews.
                 let wait = held.rules.client_wait.max(held.entry.left(self.inner.clock.now()));
                 tokio::select! {
@@ -72,16 +167,17 @@ impl Flight {
         };
         let now = self.inner.clock.now();
         let outcome = match result {
-            Ok(Ok(reply)) => self.judge(reply, now),
-            Ok(Err(error)) if error.is_refusal() => self.refused(&error, now),
-            Ok(Err(error)) => self.gave_up(&error, now),
+            Ok(Ok(got)) => self.judge(got, now),
+            Ok(Err(Failing::Rule { rcode, why })) => self.ruled_out(rcode, why, now),
+            Ok(Err(Failing::Refused(why))) => self.refused(&why, now),
+            Ok(Err(Failing::Upstream { code, why, error })) => self.gave_up(code, &why, error.as_ref(), now),
             Err(_) => {
                 let why = "no upstream answered in time";
                 self.tell(why, || format!("{why}: i/o timeout"), now);
                 self.fail(ede::NO_REACHABLE_AUTHORITY, why, now)
             }
         };
-        let newer = outcome.entry.as_ref().filter(|_| outcome.source == Source::Miss);
+        let newer = outcome.entry.as_ref().filter(|_| matches!(outcome.source, Source::Miss | Source::Local));
         if let Some(entry) = newer {
             self.inner.store.insert(entry.clone(), self.generation);
         }
@@ -90,10 +186,17 @@ impl Flight {
         self.inner.land(&self.key, &outcome, renewed);
     }
 
+    /// The answer: by the zone's rules, or the upstream's as it is.
+    async fn get(&self, message: &[u8], deadline: Instant) -> Result<Got, Failing> {
+        match &self.zone.behind {
+            None => received(self.ask(Query { message, opt_len: OPT_LEN }, deadline).await?, &self.question),
+            Some(behind) => behind.get(self, message, deadline).await,
+        }
+    }
+
     /// Asks the zone's upstream; again, for a while, if it has only just begun to fail, or this host is short of ports and
     /// the like, and there is no old answer.
-    async fn ask(&self, message: &[u8], deadline: Instant) -> Result<Reply, Error> {
-        let query = Query { message, opt_len: OPT_LEN };
+    pub(super) async fn ask(&self, query: Query<'_>, deadline: Instant) -> Result<Reply, Error> {
         let upstream = &self.zone.upstream;
         let first = upstream.exchange(query, deadline).await;
         if first.is_ok() || self.held.is_some() {
@@ -136,26 +239,20 @@ impl Flight {
         self.inner.store.generation() == self.generation
     }
 
-    /// Makes of an upstream's reply what clients get and the store keeps.
-    fn judge(&self, reply: Reply, now: Moment) -> Outcome {
-        let Reply { message, server, transport, .. } = reply;
-        let mut reply = match validate::reply(message, &self.question) {
-            Ok(reply) => reply,
-            Err(invalid) => return self.failed(ede::OTHER, &format!("upstream {server}: {invalid}"), now),
-        };
-        if reply.class == Class::Truncated && transport != Transport::Udp {
-            return self.failed(ede::OTHER, &format!("upstream {server} truncated its reply over TCP"), now);
-        }
+    /// Makes of what was got what clients get and the store keeps.
+    fn judge(&self, got: Got, now: Moment) -> Outcome {
+        let Got { mut reply, from, plugin, error } = got;
+        let server = || from.as_ref().map_or_else(|| "here".to_owned(), |server| format!("upstream {server}"));
         // In a loop it is our own old answer, which was given to the upstream as to any client: it must not become a new one.
         let is_stale = matches!(reply.ede, Some(ede::STALE_ANSWER | ede::STALE_NXDOMAIN));
         if is_stale && self.old(now).is_some() && self.inner.is_overdue(&self.key) {
-            return self.failed(ede::OTHER, &format!("upstream {server} has nothing but an old answer either"), now);
+            return self.failed(ede::OTHER, &format!("{} has nothing but an old answer either", server()), now);
         }
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));
         // Without an SOA it may not be kept, and says the same all the same.
         let denies = negative || reply.class == Class::Unstorable && reply.rcode == rcode::NXDOMAIN;
         if denies && self.old(now).is_some_and(Held::outlives_negatives) {
-            return self.failed(ede::OTHER, &format!("upstream {server} says that there is no such thing"), now);
+            return self.failed(ede::OTHER, &format!("{} says that there is no such thing", server()), now);
         }
         let kept = self.zone.keep.allows(self.question.name(), negative);
         let lifetime = if kept { policy::apply(&mut reply, &self.zone.ttls) } else { 0 };
@@ -168,14 +265,19 @@ impl Flight {
             flags: self.flags,
             ruled: self.zone.is_ruled(),
             zone: self.zone.label,
-            upstream: self.inner.upstream(&server),
+            upstream: from.as_ref().map_or(Labels::NONE, |server| self.inner.upstream(server)),
         };
         // What lives no longer than what it renews may be the very same, from a cache or, in a loop, from us: it shall expire.
         let rule = self.zone.prefetch.filter(|_| self.prefetch.is_none_or(|left| lifetime > left));
         let refresh = rule.map_or_else(Refresh::default, |rule| Refresh::new(rule, now.0 as u32 >> 10));
-        let mut outcome = Outcome::of(Entry::with_refresh(&reply.message, about, refresh), Source::Miss, now);
+        let source = if from.is_some() { Source::Miss } else { Source::Local };
+        let mut outcome = Outcome::of(Entry::with_refresh(&reply.message, about, refresh), source, now);
+        (outcome.error, outcome.plugin) = (error, plugin);
+        if from.is_none() {
+            return outcome;
+        }
         if reply.class == Class::Failure {
-            outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("upstream {server} answered so").into()));
+            outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("{} answered so", server()).into()));
             return self.or_stale(outcome, now);
         }
         self.inner.failures.clear(without_generation(&self.key), now);
@@ -187,17 +289,36 @@ impl Flight {
     }
 
     /// REFUSED, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
-    fn refused(&self, error: &Error, now: Moment) -> Outcome {
-        let why = error.to_string();
-        let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.as_str().into(), now));
-        held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, &why))
+    fn refused(&self, why: &str, now: Moment) -> Outcome {
+        if self.zone.errors.is_some() {
+            self.tell_as(rcode::REFUSED, why, now);
+        }
+        let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.into(), now));
+        held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, why))
     }
 
-    /// SERVFAIL, since no reply came, or the old answer.
-    fn gave_up(&self, error: &Error, now: Moment) -> Outcome {
-        let why = error.to_string();
-        self.tell(&why, || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport)), now);
-        self.fail(error.ede(), &why, now)
+    /// A failure that a rule of the zone wants. Nothing is remembered of it, and no old answer is better.
+    fn ruled_out(&self, rcode: u16, why: Arc<str>, now: Moment) -> Outcome {
+        Outcome::failure(rcode, (ede::OTHER, why), Source::Local, self.zone.label, now)
+    }
+
+    /// The query that goes upstream for `question`, with these EDNS options.
+    pub(super) fn query(&self, question: &Question, options: &[(u16, Vec<u8>)]) -> (Vec<u8>, usize) {
+        let (checking_disabled, dnssec_ok) = (self.flags.checking_disabled(), self.flags.dnssec_ok());
+        reply::upstream_query_with(question.as_bytes(), self.recursion, checking_disabled, dnssec_ok, options)
+    }
+
+    /// What is answered to `question`, asked through all rules and the cache as if by who asked first.
+    pub(super) async fn look_up(&self, question: &Question) -> Option<Entry> {
+        let asked = inside::Question { question, flags: self.flags, asker: self.asker };
+        inside::look_up(&self.inner, asked).await
+    }
+
+    /// SERVFAIL, since no reply of any use came, or the old answer.
+    fn gave_up(&self, code: u16, why: &str, error: Option<&Error>, now: Moment) -> Outcome {
+        let transport = self.zone.errors.as_ref().map_or("", |errors| errors.transport);
+        self.tell(why, || error.map_or_else(|| why.to_owned(), |error| wording::of(error, transport)), now);
+        self.fail(code, why, now)
     }
 
     /// SERVFAIL, with the reason, or the old answer.
@@ -209,13 +330,17 @@ impl Flight {
     /// Says in the log why it failed, in the words that CoreDNS has for it if the zone wants these.
     fn tell(&self, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
-        let Some(errors) = &self.zone.errors else {
-            if let Some(suppressed) = LINE.allow(now) {
-                tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
-            }
-            return;
-        };
-        let failure = Failed { rcode: rcode::SERVFAIL, question: &self.question, why: &in_coredns_words() };
+        if self.zone.errors.is_some() {
+            self.tell_as(rcode::SERVFAIL, &in_coredns_words(), now);
+        } else if let Some(suppressed) = LINE.allow(now) {
+            tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+        }
+    }
+
+    /// Says so as CoreDNS does, at once or together with others like it.
+    fn tell_as(&self, rcode: u16, why: &str, now: Moment) {
+        let Some(errors) = &self.zone.errors else { return };
+        let failure = Failed { rcode, question: &self.question, why };
         if let Some(every) = errors.failed(&failure, now) {
             let errors = Arc::clone(errors);
             tokio::spawn(async move {

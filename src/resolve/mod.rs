@@ -14,8 +14,11 @@
 //!
 //! An answer that is asked for late in its life starts a flight without waiters: a prefetch.
 
+mod before;
+mod behind;
 mod failures;
 mod flight;
+mod inside;
 pub mod local;
 mod lookup;
 mod loops;
@@ -23,6 +26,8 @@ mod stale;
 mod wording;
 mod zones;
 
+pub use before::Before;
+pub use behind::Behind;
 pub use flight::Resolver;
 pub use loops::{Probe, Probes};
 pub use stale::Staleness;
@@ -65,6 +70,8 @@ pub struct Miss {
     pub recursion_desired: bool,
     /// Who asks.
     pub client: SocketAddr,
+    /// Where the query came in.
+    pub place: SocketAddr,
     /// When it came.
     pub arrived: Moment,
     /// Where it is counted; cells that many threads may write.
@@ -77,6 +84,9 @@ pub struct Miss {
 pub trait Waiter: Send {
     /// Takes the answer. Must not block.
     fn answer(self: Box<Self>, outcome: &Outcome);
+
+    /// Learns that there will be no answer.
+    fn dismiss(self: Box<Self>) {}
 }
 
 /// The source that a hit counts as.
@@ -98,10 +108,10 @@ pub struct Outcome {
     pub stale: Option<Staleness>,
     /// Does it show the TTLs that it came with?
     pub whole_ttl: bool,
+    /// Whose work it is.
+    pub plugin: Plugin,
     /// How the answer came about.
     pub source: Source,
-    /// Which rule wrote it, if any did.
-    pub plugin: Option<Plugin>,
     /// Label of the zone.
     pub zone: u16,
     /// When it was ready.
@@ -112,17 +122,8 @@ impl Outcome {
     /// An answer that is as good as its entry.
     fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
         let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        Outcome {
-            entry: Some(entry),
-            rcode,
-            error: None,
-            stale: None,
-            whole_ttl: false,
-            source,
-            plugin: None,
-            zone,
-            at,
-        }
+        let plugin = Plugin::of(source, true);
+        Outcome { entry: Some(entry), rcode, error: None, stale: None, whole_ttl: false, plugin, source, zone, at }
     }
 
     /// A refusal, with its reason.
@@ -138,6 +139,7 @@ impl Outcome {
 
     /// An answer without records.
     fn empty(rcode: u16, error: Option<(u16, Arc<str>)>, source: Source, zone: u16, at: Moment) -> Outcome {
-        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, source, plugin: None, zone, at }
+        let plugin = Plugin::of(source, false);
+        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, plugin, source, zone, at }
     }
 }

@@ -1,6 +1,7 @@
 //! Which zone a name belongs to: the longest configured suffix, by whole labels, among the zones that are there for who
 //! asks at the listen address in question (its view).
 
+use super::{Before, Behind};
 use crate::cache::{Prefetch, Stale, Ttls};
 use crate::observe::errors::Errors;
 use crate::observe::querylog::QueryLog;
@@ -27,6 +28,10 @@ pub struct Zone {
     pub prefetch: Option<Prefetch>,
     /// Which are kept at all.
     pub keep: Keep,
+    /// The rules before the cache.
+    pub before: Option<Arc<Before>>,
+    /// The rules behind it.
+    pub behind: Option<Arc<Behind>>,
     /// What clients are told who ask for the server's name (RFC 5001).
     pub nsid: Option<Arc<[u8]>>,
     /// Whether queries are logged, and how.
@@ -41,13 +46,14 @@ impl Zone {
     /// One without any rules.
     pub fn new(name: &[u8], label: u16, upstream: Arc<dyn Exchange>, ttls: Ttls) -> Zone {
         let (stale, prefetch, keep, nsid, revision) = (None, None, Keep::default(), None, 0);
-        let (log, errors) = (None, None);
-        Zone { name: name.into(), label, upstream, ttls, stale, prefetch, keep, nsid, log, errors, revision }
+        let (before, behind, log, errors) = (None, None, None, None);
+        let name = name.into();
+        Zone { name, label, upstream, ttls, stale, prefetch, keep, before, behind, nsid, log, errors, revision }
     }
 
     /// Have rules a say in each hit?
     pub fn is_ruled(&self) -> bool {
-        self.keep.whole_ttl || self.log.is_some()
+        self.keep.whole_ttl || self.before.is_some() || self.log.is_some()
     }
 }
 

@@ -212,6 +212,7 @@ impl Front {
             flags: Flags::new(query.dnssec_ok(), query.checking_disabled()).in_view(door.view()),
             recursion_desired: query.recursion_desired(),
             client,
+            place: door.place,
             arrived: now,
             cells: Arc::clone(door.cells(proto)),
             waiter,

@@ -231,7 +231,8 @@ impl Connection {
         let closing = Closing(self);
         let connection = &closing.0;
         let mut frames = Frames::default();
-        let mut timer = pin!(sleep_until(Instant::now() + connection.limits.idle));
+        let limits = connection.limits;
+        let mut timer = pin!(sleep_until(limits.retire_at.min(Instant::now() + limits.idle)));
         let reason = poll_fn(|cx| connection.poll(cx, &mut own, &mut frames, timer.as_mut())).await;
         tracing::debug!(server = %connection.server.address(), ?reason, "connection to upstream closed");
         connection.close(reason);

@@ -5,6 +5,7 @@ mod failover;
 mod health;
 mod hedging;
 mod limits;
+mod options;
 mod replies;
 mod support;
 mod tcp;

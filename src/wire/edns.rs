@@ -175,6 +175,11 @@ impl Opt {
         }
     }
 
+    /// Adds any option.
+    pub fn add(&mut self, code: u16, data: &[u8]) {
+        self.option(code, &[data]);
+    }
+
     /// Adds an extended error: its code, and a short text for people (RFC 8914 §2).
     pub fn error(&mut self, info_code: u16, text: &str) {
         self.option(code::EDE, &[&info_code.to_be_bytes(), text.as_bytes()]);

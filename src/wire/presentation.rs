@@ -120,6 +120,26 @@ pub fn name(text: &str) -> Result<Vec<u8>> {
     if wire.len() <= MAX_NAME && name_len(&wire) == Some(wire.len()) { Ok(wire) } else { Err(no()) }
 }
 
+/// A wire name in text that [`name`] reads back, whatever its octets are, also in the midst of a record: absolute, with
+/// everything escaped that means something there.
+pub fn written(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&length, tail)) = rest.split_first().filter(|(length, _)| **length > 0) {
+        let Some((label, tail)) = tail.split_at_checked(usize::from(length)) else { break };
+        for &octet in label {
+            match octet {
+                b'.' | b'\\' | b'"' | b'\'' | b'@' | b';' | b'(' | b')' => text.extend(['\\', char::from(octet)]),
+                b'!'..=b'~' => text.push(char::from(octet)),
+                _ => text.push_str(&format!("\\{octet:03}")),
+            }
+        }
+        text.push('.');
+        rest = tail;
+    }
+    if text.is_empty() { ".".to_owned() } else { text }
+}
+
 /// The octet that the escape at the start of `text` stands for, and what follows it.
 fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
     match text.get(1..)? {

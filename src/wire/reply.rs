@@ -321,5 +321,21 @@ pub fn upstream_query(question: &[u8], recursion: bool, checking_disabled: bool,
     out
 }
 
+/// The same with EDNS options, codes and data; returns the length of the OPT as well. What has no room is left out.
+pub fn upstream_query_with(
+    question: &[u8],
+    recursion: bool,
+    checking_disabled: bool,
+    dnssec_ok: bool,
+    options: &[(u16, Vec<u8>)],
+) -> (Vec<u8>, usize) {
+    let mut message = upstream_query(question, recursion, checking_disabled, dnssec_ok);
+    let mut opt = Opt::new(0, dnssec_ok);
+    options.iter().for_each(|(code, data)| opt.add(*code, data));
+    message.truncate(message.len() - OPT_LEN);
+    message.extend_from_slice(opt.as_bytes());
+    (message, opt.as_bytes().len())
+}
+
 #[cfg(test)]
 mod tests;

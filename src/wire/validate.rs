@@ -110,6 +110,25 @@ pub fn reply(mut message: Vec<u8>, question: &Question) -> Result<Reply, Invalid
     Ok(Reply { message, rcode: code, class, ede })
 }
 
+/// Judges an answer to `question` that was made here, with its whole RCODE and without OPT. What its records are about is
+/// for those to say who wrote the rules.
+///
+/// # Errors
+/// [`Invalid`] when it is malformed.
+pub fn made_here(message: Vec<u8>, rcode: u16, question: &Question) -> Result<Reply, Invalid> {
+    let header = Header::read(&message).ok_or(Invalid::Framing)?;
+    if walk(&message)?.is_some() || !names::are_settled(&message) {
+        return Err(Invalid::Names);
+    }
+    let parsed = Message::from_vec(&message).map_err(|_| Invalid::Record)?;
+    let class = match classify(&parsed, &header, rcode, question) {
+        Err(Invalid::Unrelated) if rcode == rcode::NOERROR => Class::Positive,
+        Err(Invalid::Unrelated) => Class::Unstorable,
+        judged => judged?,
+    };
+    Ok(Reply { message, rcode, class, ede: None })
+}
+
 /// A failure that came as a bare header, given its question back.
 fn without_question(header: &Header, question: &Question) -> Reply {
     let mut message = vec![0; header::LEN];

@@ -26,7 +26,7 @@ pub enum AclAction {
 
 /// Who may ask what.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::config) struct Rule {
     /// What becomes of a query that fits.
     #[schemars(required)]

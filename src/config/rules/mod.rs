@@ -9,10 +9,16 @@ mod errors;
 pub(super) mod load_balance;
 mod log;
 pub(super) mod rewrite;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub(super) use errors::ErrorsRule;
 pub use errors::{Consolidate, ErrorLevel, Errors};
 pub(super) use log::LogRule;
 pub use log::{LogClass, QueryLog};
+pub(super) mod hosts;
+pub(super) mod respond;
+
+pub(super) use hosts::HostName;
 pub(super) use text::{Class, Pattern, Rcode, RrType};

@@ -4,6 +4,8 @@
 //! lower case and with the dot that ends a name; `resolve::local::rewrite` says what each rule does.
 
 mod check;
+#[cfg(test)]
+mod tests;
 mod written;
 
 use schemars::JsonSchema;

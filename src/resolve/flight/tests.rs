@@ -28,6 +28,8 @@ enum Act {
     Rcode(u16),
     /// Says at once that nobody can be reached.
     Fail,
+    /// Takes no more queries.
+    Refuse,
     /// Says nothing, past every deadline.
     Hang,
 }
@@ -61,6 +63,7 @@ impl Exchange for Upstream {
                 }
                 Act::Rcode(rcode) => (rcode, None),
                 Act::Fail => return Err(Error::NoServers),
+                Act::Refuse => return Err(Error::Crowded { most: 1 }),
                 Act::Hang => std::future::pending().await,
             };
             let mut message = query.message[..query.message.len() - query.opt_len].to_vec();
@@ -128,6 +131,7 @@ impl House {
             flags: Flags::default(),
             recursion_desired: true,
             client: (Ipv4Addr::from_bits(0x0a00_0000 + client), 5353).into(),
+            place: (Ipv4Addr::LOCALHOST, 53).into(),
             arrived: self.now(),
             cells: self.metrics.cells(proto, Family::V4, 0, true),
             waiter: Box::new(Client(Arc::clone(answers))),
@@ -495,6 +499,33 @@ async fn c26_failures_are_told_again_and_asked_for_more_and_more_seldom() {
     }
     assert_eq!(octet(&house.get("www.example").await), Some(1));
     house.assert_idle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_for_which_there_was_no_room_upstream_is_refused_and_that_is_not_remembered() {
+    let upstream = Upstream::new(&[Act::Refuse, Act::Refuse, Act::Answer(1)]);
+    let house = House::before(&upstream);
+    for asked in 1..=2 {
+        let refused = house.get("www.example").await;
+        assert_eq!((refused.rcode, refused.source), (rcode::REFUSED, Source::Refused));
+        assert_eq!((ede_of(&refused), upstream.asked()), (Some(ede::PROHIBITED), asked));
+    }
+    assert_eq!(octet(&house.get("www.example").await), Some(1));
+    house.assert_idle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_answer_is_better_than_being_refused() {
+    let upstream = Upstream::new(&[Act::Answer(1), Act::Refuse, Act::Answer(2)]);
+    let (max_age, wait) = (Duration::from_secs(3600), Duration::from_secs(1));
+    let rules = Stale { max_age, answer_ttl: 30, client_wait: wait, recheck: wait * 30, prefer_positive: false };
+    let zone = Zone { stale: Some(rules), ..zone(".", 1, &upstream) };
+    let house = House::new(vec![zone], Limits::default());
+    assert_eq!(octet(&house.get("www.example").await), Some(1));
+    house.pass(Duration::from_secs(31)).await;
+    let old = house.get("www.example").await;
+    assert_eq!((octet(&old), old.stale.is_some(), upstream.asked()), (Some(1), true, 2));
+    assert_eq!(octet(&house.get("www.example").await), Some(2), "asked again at once");
 }
 
 #[tokio::test(start_paused = true)]

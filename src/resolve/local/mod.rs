@@ -5,10 +5,18 @@
 //! is for the flight to say. What they mean is what CoreDNS's plugins of the same purpose mean.
 
 pub mod acl;
+pub mod any;
 pub mod balance;
 pub mod dns64;
+pub mod hosts;
+pub mod minimal;
 pub mod rewrite;
+pub mod template;
+#[cfg(test)]
+mod tests;
+pub mod whoami;
 
+use crate::observe::coredns::cells::Plugin;
 use crate::observe::queries::Proto;
 use crate::wire::question::Question;
 use std::net::SocketAddr;
@@ -36,6 +44,15 @@ pub enum Said {
         /// Why, for the log and the extended error.
         why: Arc<str>,
     },
+}
+
+/// A rule that may answer here.
+pub trait Answers: Send + Sync {
+    /// What it says to a question.
+    fn answer(&self, asked: &Asked<'_>) -> Said;
+
+    /// Under what name its answers are counted.
+    fn plugin(&self) -> Plugin;
 }
 
 /// Who asks what.

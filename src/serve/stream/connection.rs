@@ -319,4 +319,9 @@ impl Waiter for Reply {
         // The client may have gone.
         let _ = self.answers.send(frame);
     }
+
+    fn dismiss(self: Box<Self>) {
+        // Nothing is sent, and nothing is owed any more.
+        let _ = self.answers.send(Vec::new());
+    }
 }

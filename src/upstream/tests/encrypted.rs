@@ -1,7 +1,7 @@
 //! Encrypted servers: who is trusted, what is never sent, and the life of their connections.
 
 use super::support::*;
-use crate::upstream::{Endpoint, Error, Group, Options, Outcome, Protocol, Security, Transport};
+use crate::upstream::{Endpoint, Error, Group, Identity, Options, Outcome, Protocol, Security, Transport};
 use futures_util::future::join_all;
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio_rustls::rustls::{self, ServerConfig, SupportedProtocolVersion, version};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio_rustls::server::TlsStream;
 
 const NAME: &str = "dns.corp.example";
@@ -459,4 +460,99 @@ async fn d25_a_burst_opens_one_connection_first_and_few_in_all() {
         answer.unwrap();
     }
     assert!(server.seen() <= 4, "{} connections", server.seen());
+}
+
+/// A server that asks who its clients are, and takes those whose certificates `clients` has signed.
+fn asks_back(
+    authority: &Authority,
+    clients: &Authority,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ServerConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(clients.issuer.as_ref().clone().into()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build().unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    Arc::new(builder.with_client_cert_verifier(verifier).with_single_cert(vec![certificate.into()], key).unwrap())
+}
+
+/// Files of a client that `authority` has signed, called by number.
+fn client(authority: &Authority, number: u8) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["client.example".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+    let file = |kind| authority.folder.path().join(format!("{number}.{kind}"));
+    std::fs::write(file("crt"), certificate.pem()).unwrap();
+    std::fs::write(file("key"), key.serialize_pem()).unwrap();
+    Identity { certificate: file("crt"), key: file("key") }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_who_we_are_is_told() {
+    let (authority, clients, strangers) = (Authority::new(), Authority::called("clients"), Authority::called("others"));
+    for version in [&version::TLS13, &version::TLS12] {
+        let server = tls(asks_back(&authority, &clients, version), |stream, _| answer_all(stream)).await;
+        let as_client = |identity| {
+            let security = Security { scheme: "tls", name: NAME.to_owned(), ca: Some(authority.file()), identity };
+            group(&[Endpoint::secure(server.address, security)])
+        };
+        ask(&as_client(Some(client(&clients, 1))), "www").await.unwrap();
+        for unknown in [None, Some(client(&strangers, 1))] {
+            let error = ask(&as_client(unknown), "www").await.unwrap_err();
+            assert!(error.to_string().contains("alert"), "{error}");
+        }
+        // A renewed certificate is taken up, one that cannot be used is named.
+        let renewed = client(&strangers, 2);
+        let group = as_client(Some(renewed.clone()));
+        ask(&group, "www").await.unwrap_err();
+        let good = client(&clients, 2);
+        std::fs::copy(&good.certificate, &renewed.certificate).unwrap();
+        let (key, certificate) = (renewed.key.display(), renewed.certificate.display());
+        let error = ask(&group, "www").await.unwrap_err();
+        let text = format!("{key} (forward.key) is not the key of {certificate} (forward.certificate)");
+        assert!(error.to_string().ends_with(&text), "{error}");
+        std::fs::copy(&good.key, &renewed.key).unwrap();
+        ask(&group, "www").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn files_that_prove_nothing_are_named() {
+    let authority = Authority::new();
+    let server = tls(authority.signs(NAME, 4000), |stream, _| answer_all(stream)).await;
+    let good = client(&authority, 1);
+    let path = |name: &str| authority.folder.path().join(name);
+    std::fs::write(path("empty"), "nothing of the kind").unwrap();
+    for (identity, reason) in [
+        (Identity { certificate: path("none"), ..good.clone() }, "none (forward.certificate): No such file"),
+        (Identity { certificate: path("empty"), ..good.clone() }, "empty (forward.certificate): no certificate in it"),
+        (
+            Identity { certificate: good.key.clone(), ..good.clone() },
+            "1.key (forward.certificate): no certificate in it",
+        ),
+        (Identity { key: path("none"), ..good.clone() }, "none (forward.key): No such file"),
+        (Identity { key: path("empty"), ..good.clone() }, "empty (forward.key): "),
+    ] {
+        let ca = Some(authority.file());
+        let security = Security { scheme: "tls", name: NAME.to_owned(), ca, identity: Some(identity) };
+        let error = ask(&group(&[Endpoint::secure(server.address, security)]), "www").await.unwrap_err().to_string();
+        assert!(error.contains("cannot use ") && error.contains(reason), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_may_be_for_an_address() {
+    let authority = Authority::new();
+    let server = tls(authority.signs("127.0.0.1", 4000), |stream, _| answer_all(stream)).await;
+    let of = |name: &str| {
+        let (name, ca) = (name.to_owned(), Some(authority.file()));
+        Endpoint::secure(server.address, Security { scheme: "tls", name, ca, identity: None })
+    };
+    ask(&group(&[of("127.0.0.1")]), "www").await.unwrap();
+    let error = ask(&group(&[of("127.0.0.2")]), "www").await.unwrap_err();
+    assert!(error.to_string().ends_with("certificate is not for 127.0.0.2"), "{error}");
 }

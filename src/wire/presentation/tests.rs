@@ -67,6 +67,14 @@ fn names_are_read_with_their_escapes() {
 }
 
 #[test]
+fn names_are_written_absolute() {
+    for (wire, text) in [(to_wire("."), "."), (to_wire("a.Example"), "a.Example."), (b"\x03a b\0".to_vec(), r"a\032b.")]
+    {
+        assert_eq!(written(&wire), text);
+    }
+}
+
+#[test]
 fn text_without_a_record_is_none() {
     for text in ["", "  \n", "; only this", "()"] {
         assert_eq!(read(text), Ok(None), "{text}");
@@ -106,6 +114,15 @@ fn what_is_no_record_is_named() {
 }
 
 proptest! {
+    #[test]
+    fn names_are_read_back_from_what_is_written(label: [u8; 5], second in "[a-z.;()@ \"]{1,63}") {
+        let wire = [&[5], &label[..], &[second.len() as u8], second.as_bytes(), &[0]].concat();
+        let text = written(&wire);
+        prop_assert_eq!(name(&text), Ok(wire.clone()), "{}", text);
+        let record = one(&format!("{text} 60 IN CNAME {text} ; why"));
+        prop_assert_eq!((record.owner, record.rdata), (wire.clone(), wire));
+    }
+
     #[test]
     fn no_text_breaks_it(text in "\\PC{0,80}", tail in "[ -~\n]{0,60}") {
         let _ = read(&text);

@@ -31,7 +31,7 @@ pub(in crate::config) struct Rule {
 
 /// What is written in a rule that asks for another name.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct NameRule {
     /// How from is compared with the name. Default: exact.
     pub(super) kind: Option<Kind>,
@@ -44,14 +44,16 @@ pub(super) struct NameRule {
     /// Whether names in the answer are changed back. Default: false; with kind exact they always are.
     pub(super) auto: Option<bool>,
     /// Changes of the names that records of the answer stand at.
+    #[serde(default)]
     pub(super) answer_names: Vec<Replacement>,
     /// Changes of the names that records of the answer lead to.
+    #[serde(default)]
     pub(super) answer_values: Vec<Replacement>,
 }
 
 /// A regular expression and what takes the place of a name that it matches.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Replacement {
     /// The regular expression.
     #[schemars(required)]
@@ -63,7 +65,7 @@ pub(super) struct Replacement {
 
 /// A type and what it becomes.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TypePair {
     /// What is asked.
     #[schemars(required)]
@@ -75,7 +77,7 @@ pub(super) struct TypePair {
 
 /// A class and what it becomes.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct ClassPair {
     /// What is asked.
     #[schemars(required)]
@@ -99,7 +101,7 @@ pub(super) enum Which {
 
 /// What is written in a rule that changes an EDNS option.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Edns0Rule {
     /// What is done to it.
     #[schemars(required)]
@@ -124,7 +126,7 @@ pub(super) struct Edns0Rule {
 
 /// What is written in a rule that bounds TTLs.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct TtlRule {
     /// How name is compared with the name asked for. Default: exact.
     pub(super) kind: Option<Kind>,
@@ -139,7 +141,7 @@ pub(super) struct TtlRule {
 
 /// What is written in a rule that leads a CNAME elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CnameRule {
     /// How from is compared with the name that the CNAME leads to. Default: exact.
     pub(super) kind: Option<Kind>,
@@ -153,7 +155,7 @@ pub(super) struct CnameRule {
 
 /// What is written in a rule that gives another response code.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RcodeRule {
     /// How name is compared with the name asked for. Default: exact.
     pub(super) kind: Option<Kind>,

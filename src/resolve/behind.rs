@@ -1,0 +1,120 @@
+//! The rules of a zone that stand behind its cache: questions are rewritten, answered here, or forwarded, and what comes
+//! of it is altered, once for each look-up. The order is that of CoreDNS's plugins: rewrite, minimal, template, hosts,
+//! forward. What they make is kept like any upstream's answer.
+
+use super::local::minimal::minimal;
+use super::local::rewrite::{Rewrites, Rewritten};
+use super::local::{Answers, Asked, Said};
+use super::lookup::{Failing, Flight, Got, received};
+use crate::cache::Entry;
+use crate::upstream::Query;
+use crate::wire::edns::OPT_LEN;
+use crate::wire::header::{Header, rcode};
+use crate::wire::message::Message;
+use crate::wire::question::Question;
+use crate::wire::record::Section;
+use crate::wire::validate;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// The rules, and in which order they are asked.
+#[derive(Default)]
+pub struct Behind {
+    /// Alters questions, and the answers to them.
+    pub rewrites: Option<Rewrites>,
+    /// Are records left out that nobody asked for?
+    pub minimal: bool,
+    /// Those who may answer here, in order; whoever does is the last.
+    pub answers: Vec<Arc<dyn Answers>>,
+}
+
+impl Behind {
+    /// The answer to what `flight` looks up, by these rules or by its upstream, which is sent `message` then.
+    pub(super) async fn get(&self, flight: &Flight, message: &[u8], deadline: Instant) -> Result<Got, Failing> {
+        let asker = flight.asker;
+        let asked = Asked { question: &flight.question, client: asker.client, proto: asker.proto };
+        let rewritten = match &self.rewrites {
+            Some(rewrites) => rewrites.request(&asked, Some(asker.place)).map_err(|error| Failing::rule(&error))?,
+            None => None,
+        };
+        let Some(Rewritten { question, options, undo }) = rewritten else {
+            let query = Query { message, opt_len: OPT_LEN };
+            return self.answer(flight, &flight.question, query, deadline).await;
+        };
+        let (message, opt_len) = flight.query(&question, &options);
+        let query = Query { message: &message, opt_len };
+        let got = match self.answer(flight, &question, query, deadline).await {
+            Ok(got) => got,
+            // A failure is an answer that a rule may speak of, too.
+            Err(failing) => {
+                let code = undo.rcode(failing.rcode());
+                return Err(if code == failing.rcode() {
+                    failing
+                } else {
+                    Failing::Rule { rcode: code, why: failing.why() }
+                });
+            }
+        };
+        let more = match undo.more(&got.reply.message) {
+            Some(question) => flight.look_up(&question).await,
+            None => None,
+        };
+        let more = more.as_ref().map(|entry| entry.as_stored().message);
+        let restored = undo.restore(got.reply.message, got.reply.rcode, &flight.question, more);
+        let restored = restored.map_err(|error| Failing::rule(&error))?;
+        let reply = made(restored.message, restored.rcode, &flight.question)?;
+        Ok(Got { reply, ..got })
+    }
+
+    /// The answer to `question` by who answers here, else by the upstream.
+    async fn answer(
+        &self,
+        flight: &Flight,
+        question: &Question,
+        query: Query<'_>,
+        deadline: Instant,
+    ) -> Result<Got, Failing> {
+        let mut got = match self.here(flight, question).await? {
+            Some(got) => got,
+            None => received(flight.ask(query, deadline).await?, question)?,
+        };
+        if self.minimal {
+            got.reply.message = minimal(got.reply.message);
+        }
+        Ok(got)
+    }
+
+    /// The answer of the first who answers here.
+    async fn here(&self, flight: &Flight, question: &Question) -> Result<Option<Got>, Failing> {
+        let asked = Asked { question, client: flight.asker.client, proto: flight.asker.proto };
+        for rule in &self.answers {
+            let (message, error, chase) = match rule.answer(&asked) {
+                Said::Next => continue,
+                Said::Fail { rcode, why } => return Err(Failing::Rule { rcode, why }),
+                Said::Answer { message, error, chase } => (message, error, chase),
+            };
+            let behind = chase.and_then(|name| Question::new(&name, question.qtype(), question.qclass()));
+            let message = match behind {
+                Some(behind) => join(message, flight.look_up(&behind).await),
+                None => message,
+            };
+            let code = Header::read(&message).map_or(rcode::SERVFAIL, |header| header.rcode());
+            let reply = made(message, code, question)?;
+            return Ok(Some(Got { reply, from: None, plugin: rule.plugin(), error }));
+        }
+        Ok(None)
+    }
+}
+
+/// An answer that was made here.
+fn made(message: Vec<u8>, rcode: u16, question: &Question) -> Result<validate::Reply, Failing> {
+    validate::made_here(message, rcode, question).map_err(|error| Failing::rule(&error))
+}
+
+/// `message` with the answers of `more`, if that could be had, behind its own.
+fn join(message: Vec<u8>, more: Option<Entry>) -> Vec<u8> {
+    let more = more.and_then(|entry| Message::read(entry.as_stored().message));
+    let (Some(mut more), Some(mut whole)) = (more, Message::read(&message)) else { return message };
+    whole.section_mut(Section::Answer).append(more.section_mut(Section::Answer));
+    whole.write().unwrap_or(message)
+}
