@@ -51,6 +51,11 @@ pub const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNS
 /// The port of `health.listen`, on the first listen address.
 pub const HEALTH_PORT: u16 = 8080;
 
+/// `health.lameDuck`: what Kubernetes grants a pod at its end is 30 s unless it is told otherwise.
+pub const LAME_DUCK: Limit<Duration> = seconds(0, 0, 60);
+/// `listen.timeouts`, each.
+pub const TIMEOUTS: Limit<Duration> = seconds(10, 1, DAY);
+
 // The network.
 
 /// `network.interface.name`: what node-cache calls it too, so that either adopts the other's.
@@ -200,7 +205,7 @@ mod tests {
         assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
         assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
-        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE].into_iter().all(legal));
+        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE, LAME_DUCK, TIMEOUTS].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
         assert!([WEIGHTS_RELOAD].into_iter().all(legal));
         assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));

@@ -6,6 +6,7 @@ use std::fs::File as Handle;
 use std::hash::Hasher;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::address::{Name, Place, Target, address_and_port};
 use crate::config::check::check;
@@ -13,8 +14,9 @@ use crate::config::corefile::{self, Lowered};
 use crate::config::file::{self, File, schema};
 use crate::config::problem::{Problem, Problems};
 use crate::config::shape::{self, Origins};
+use crate::config::source::Source;
 use crate::config::text::{Form, Text};
-use crate::config::{Config, limits, tree, yaml};
+use crate::config::{Config, limits, node_cache, tree, yaml};
 
 /// What the command line puts in place of parts of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub struct Overrides {
     pub listen: Vec<String>,
     /// `--upstream ADDR[:PORT]` or `tls://ADDR[:PORT]#NAME`: replaces the zones by one, `.`, forwarded there over TCP.
     pub upstream: Vec<String>,
+    /// node-cache's flags.
+    pub node_cache: Option<Arc<node_cache::Over>>,
 }
 
 /// A configuration that was read, and how.
@@ -33,12 +37,16 @@ pub struct Loaded {
     pub config: Config,
     /// What is odd about it.
     pub warnings: Problems,
-    /// The file it was read from; none if there is no file.
-    pub source: Option<PathBuf>,
-    /// [`fingerprint`] of the file's bytes.
-    pub fingerprint: u64,
+    /// What is wrong with parts that were left out.
+    pub passed_over: Vec<Problem>,
+    /// What it was read from; none if there is no file.
+    pub source: Option<Source>,
     /// Files and folders that it was read from besides.
     pub files: Vec<PathBuf>,
+    /// The Corefile with its variables replaced, if there was one that had any.
+    pub rendered: Option<String>,
+    /// [`fingerprint`] of the file's bytes.
+    pub fingerprint: u64,
     /// The file's content, a Corefile's as YAML; empty if there is no file.
     pub text: String,
 }
@@ -58,7 +66,7 @@ pub(super) fn load_from(path: Option<&Path>, default: &Path, overrides: &Overrid
     match read(file) {
         Ok(bytes) => {
             let loaded = load_bytes(&name, &bytes, overrides)?;
-            Ok(Loaded { source: Some(file.to_owned()), ..loaded })
+            Ok(Loaded { source: Some(Source::File(file.to_owned())), ..loaded })
         }
         Err(e) if path.is_none() && e.kind() == io::ErrorKind::NotFound => load_bytes("defaults", b"", overrides),
         Err(e) => {
@@ -119,6 +127,9 @@ fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -
     let (mut file, lowered) = parse(is_corefile, bytes, &mut origins, &mut problems);
     listen(&mut file, &overrides.listen, &mut origins, &mut problems);
     upstream(&mut file, &overrides.upstream, &mut origins, &mut problems);
+    if let Some(over) = &overrides.node_cache {
+        node_cache::apply(&mut file, over, &mut origins);
+    }
     let config = check(&file, &origins, &mut problems, &mut warnings);
     let (mut text, mut files) = (None, Vec::new());
     if let Some(mut lowered) = lowered {
@@ -133,7 +144,8 @@ fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -
     }
     if problems.is_empty() {
         let text = text.unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned());
-        return Ok(Loaded { config, warnings, source: None, fingerprint: fingerprint(bytes), files, text });
+        let (fingerprint, passed_over) = (fingerprint(bytes), Vec::new());
+        return Ok(Loaded { config, warnings, passed_over, source: None, files, rendered: None, fingerprint, text });
     }
     problems.sort();
     Err(problems)
