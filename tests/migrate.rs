@@ -173,8 +173,7 @@ fn a_corefile_is_served() {
     let hit = ask("web.test.");
     assert!(hit.metadata.authoritative && hit.answers[0].ttl <= 30, "{hit:?}");
     assert_eq!(upstream.asked_for("web.test.").len(), 1, "it is cached");
-    let names: Vec<String> = upstream.received().iter().map(|query| query.name()).collect();
-    assert_eq!(names, ["web.test."]);
+    assert_eq!(upstream.asked_for("db.test.").len(), 0, "it has an address here");
     let whoami = ask("x.me.test.");
     assert!(whoami.answers.is_empty() && whoami.additionals.len() == 2, "{whoami:?}");
     assert!(server.terminate().success());
