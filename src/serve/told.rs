@@ -75,7 +75,7 @@ impl Told {
             rcode: outcome.rcode,
             source: outcome.source,
             negative: outcome.entry.as_ref().is_some_and(|entry| entry.about().negative),
-            plugin: outcome.plugin,
+            plugin: outcome.plugin.unwrap_or(Plugin::of(outcome.source, outcome.entry.is_some())),
             request_len: self.request_len,
             response_len: response.len(),
             dnssec_ok,
