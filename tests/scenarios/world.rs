@@ -12,10 +12,13 @@ use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncodable;
 use nodens::cache::{Hot, Prefetch, Stale, Store, Ttls};
-use nodens::config::limits;
+use nodens::config::{self, limits};
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
-use nodens::resolve::{Limits, Outcome, Resolver, Waiter, Zone, Zones};
+use nodens::resolve::local::Answers;
+use nodens::resolve::local::hosts::Hosts;
+use nodens::resolve::local::template::Templates;
+use nodens::resolve::{Behind, Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
 use nodens::serve::{Door, Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
@@ -135,10 +138,12 @@ impl World {
             });
             let p = &zone.prefetch;
             let prefetch = p.enabled.then_some(Prefetch { min_hits: p.min_hits, remaining: p.remaining });
+            let behind = rules(&zone.names, &zone.rules)?;
             for name in &zone.names {
                 let upstream = Arc::clone(&script) as Arc<dyn Exchange>;
                 let label = metrics.zones.intern(name);
-                zones.push(Zone { stale, prefetch, ..Zone::new(&wire(name)?, label, upstream, ttls) });
+                let behind = behind.clone();
+                zones.push(Zone { stale, prefetch, behind, ..Zone::new(&wire(name)?, label, upstream, ttls) });
             }
         }
         let (limits, zones) = (Limits::default(), Zones::new(zones));
@@ -441,4 +446,18 @@ fn lines(records: &[Record]) -> String {
 /// A name as on the wire, lower-case.
 fn wire(name: &str) -> Result<Vec<u8>, String> {
     absolute(name)?.to_lowercase().to_bytes().map_err(|e| e.to_string())
+}
+
+/// The rules behind the cache that `keys` say for a zone of these names.
+fn rules(names: &[String], keys: &str) -> Result<Option<Arc<Behind>>, String> {
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    let zone = format!("match: {names:?}\nforward: {{to: [192.0.2.53]}}\n{keys}").replace('\n', "\n  ");
+    let loaded = config::load_str("rules", &format!("zones:\n- {zone}")).map_err(|problems| problems.to_string())?;
+    let zone = loaded.config.zones.first().ok_or("no zone")?;
+    let mut answers: Vec<Arc<dyn Answers>> = Vec::new();
+    answers.push(Arc::new(Templates::new(&zone.respond, Arc::default()).map_err(|error| error.to_string())?));
+    answers.extend(zone.hosts.as_ref().map(|hosts| Arc::new(Hosts::new(hosts)) as Arc<dyn Answers>));
+    Ok(Some(Arc::new(Behind { rewrites: None, minimal: zone.minimal_responses, answers })))
 }
