@@ -142,7 +142,10 @@ async fn answer(routes: &Routes, metrics: &Metrics, request: &Request<Incoming>)
             let status = if report.ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             response(status, PLAIN, report.to_string())
         }
-        Routes::Health(_) => response(StatusCode::OK, PLAIN, "OK\n".to_owned()),
+        Routes::Health(readiness) => match readiness.sick() {
+            None => response(StatusCode::OK, PLAIN, "OK\n".to_owned()),
+            Some(why) => response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("{why}\n")),
+        },
     }
 }
 

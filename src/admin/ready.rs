@@ -26,6 +26,8 @@ pub struct Readiness {
     listeners: Mutex<Arc<[SocketAddr]>>,
     /// Held while probing: whoever else asks waits, and is then told the same.
     round: tokio::sync::Mutex<Option<Round>>,
+    /// Why this process can do no good however long it lives.
+    sick: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,18 @@ impl Readiness {
             conditions: Mutex::default(),
             listeners: Mutex::new([].into()),
             round: tokio::sync::Mutex::default(),
+            sick: Mutex::default(),
         })
+    }
+
+    /// Says why only another process could do any good, or that this one can.
+    pub fn set_sick(&self, why: Option<String>) {
+        *lock(&self.sick) = why;
+    }
+
+    /// What was said last to [`Readiness::set_sick`].
+    pub fn sick(&self) -> Option<String> {
+        lock(&self.sick).clone()
     }
 
     /// Adds a condition, which does not hold yet.

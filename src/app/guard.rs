@@ -3,9 +3,10 @@
 //! The guardian reads the configuration once. What it uses of it (addresses, ports, `network`) takes a restart to change;
 //! each server reads it anew.
 
+use super::node_cache::{PidFile, Written};
 use super::sockets::{self, Sockets};
 use super::{Error, last_good, raise_descriptors, start_log, system};
-use crate::config::{self, Config, Loaded, Overrides};
+use crate::config::{self, Config, Loaded, Overrides, Source};
 use crate::guardian::{self, Bound, Job};
 use crate::network::{Firewall, Interface, Kind, Plan};
 use crate::sys::signal::{self, Signals};
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Guards servers of this configuration until told to stop.
 pub(super) fn run(loaded: &Loaded, overrides: &Overrides) -> Result<(), Error> {
@@ -21,28 +23,51 @@ pub(super) fn run(loaded: &Loaded, overrides: &Overrides) -> Result<(), Error> {
     // Ignored, as it may have been inherited, it leaves no children to be waited for: no server's end would be noticed.
     signal::restore(&[Signal::CHILD]);
     // Before the log's thread, which would hear them otherwise.
-    let signals = Signals::new(&[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP]).map_err(system("signals"))?;
+    let all = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP, Signal::USR1, Signal::USR2];
+    let signals = Signals::new(&all).map_err(system("signals"))?;
     let log = start_log(config)?;
     raise_descriptors(config);
     let text = last_good::create(&loaded.text).map_err(system("a memory file"))?;
+    let written = Written::begin(loaded.source.as_ref(), loaded.rendered.as_deref());
+    // Only the server goes on writing it.
+    drop(written);
+    let pid_file = Arc::new(Mutex::new(None));
     let for_sockets = config.clone();
     let job = Job {
         plan: plan(config),
         arguments: arguments(loaded, overrides),
         text: File::from(text),
         bind: Box::new(move |skipped, open| Ok(bind(&for_sockets, skipped, open)?)),
+        lame_duck: config.lame_duck,
+        serving: pid_file_writer(overrides, &pid_file),
     };
     let result = guardian::run(job, signals);
+    drop(pid_file);
     log.flush();
     Ok(result?)
+}
+
+/// Writes the file with the process id into `kept`, if one is wanted.
+fn pid_file_writer(overrides: &Overrides, kept: &Arc<Mutex<Option<PidFile>>>) -> Box<dyn FnMut()> {
+    let path = overrides.node_cache.as_ref().and_then(|over| over.flags.pid_file.clone());
+    let kept = Arc::clone(kept);
+    Box::new(move || {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = path.as_deref().and_then(PidFile::write);
+        }
+    })
 }
 
 /// The command line of a server. It names the file, so that one that was found where it is looked for is followed even
 /// by a server that could not read it at its start.
 fn arguments(loaded: &Loaded, overrides: &Overrides) -> Vec<OsString> {
+    if let Some(over) = &overrides.node_cache {
+        return std::iter::once("node-cache".into()).chain(over.arguments.iter().cloned()).collect();
+    }
     let mut arguments: Vec<OsString> = vec!["serve".into()];
-    if let Some(source) = &loaded.source {
-        arguments.extend(["--config".into(), source.into()]);
+    if let Some(Source::File(path)) = &loaded.source {
+        arguments.extend(["--config".into(), path.into()]);
     }
     for upstream in &overrides.upstream {
         arguments.extend(["--upstream".into(), upstream.into()]);
@@ -83,5 +108,6 @@ fn plan(config: &Config) -> Plan {
             config::Firewall::None => Firewall::None,
         },
         fail_open: network.fail_open.is_some(),
+        keep: network.interface.as_ref().is_some_and(|interface| interface.keep),
     }
 }

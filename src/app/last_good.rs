@@ -57,8 +57,8 @@ fn write(mut file: &File, text: &str) -> io::Result<()> {
 
 /// Whether both configurations want the same sockets and the same of the node's network.
 pub(super) fn is_bound_alike(a: &Config, b: &Config) -> bool {
-    let bound =
-        |c: &Config| (c.listen.addresses.clone(), c.listen.port, c.network.clone(), c.metrics.clone(), c.health);
+    let http = |c: &Config| (c.metrics.clone(), c.metrics_optional.clone(), c.health, c.health_also.clone());
+    let bound = |c: &Config| (c.listen.addresses.clone(), c.listen.port, c.network.clone(), http(c));
     bound(a) == bound(b)
 }
 

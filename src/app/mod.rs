@@ -8,12 +8,14 @@
 //! (`persist`), workers, listeners, probes. The end is the start backwards: readiness falls first, then sockets leave their
 //! groups with their queues read out, then what is in flight is answered, and the cache is saved.
 
+mod coredns;
 mod endpoints;
 mod guard;
 pub mod last_good;
 mod loops;
 mod metrics;
 mod network_metrics;
+mod node_cache;
 mod persist;
 mod reload;
 mod rules;
@@ -25,12 +27,14 @@ mod upstreams;
 use crate::admin::ready::Readiness;
 use crate::admin::{self, Routes};
 use crate::cache::Store;
-use crate::config::{self, AnswerStyle, Answers, Config, Overrides};
+use crate::config::reload::Watcher;
+use crate::config::{self, AnswerStyle, Answers, Config, Overrides, Problem};
+use crate::observe::coredns::SetupError;
 use crate::observe::log;
 use crate::observe::metrics::Metrics;
 use crate::resolve::{Limits, Resolver};
 use crate::serve::Front;
-use crate::serve::client::{Acl, ConnectionLimits};
+use crate::serve::client::{Acl, ConnectionLimits, Patience};
 use crate::serve::stream::House;
 use crate::serve::udp::Worker;
 use crate::sys::clock::Clock;
@@ -38,11 +42,11 @@ use crate::sys::code;
 use crate::wire::reply::Manner;
 use ipnet::{IpNet, Ipv4Net};
 use last_good::LastGood;
+use node_cache::{PidFile, Written};
 use persist::Persistence;
 use sockets::Sockets;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,10 +71,14 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Options {
     /// The validated configuration.
     pub config: Config,
-    /// The file it came from, followed when it changes; `None` when there is none.
-    pub source: Option<PathBuf>,
-    /// The fingerprint of that file's content.
-    pub fingerprint: u64,
+    /// Its text.
+    pub text: String,
+    /// What it came from, followed when it changes; `None` when there is no file.
+    pub watcher: Option<Watcher>,
+    /// What was wrong with parts of that and left out.
+    pub passed_over: Vec<Problem>,
+    /// The Corefile with its variables replaced.
+    pub rendered: Option<String>,
     /// What the command line puts over the file, at each reload as well.
     pub overrides: Overrides,
     /// Where an accepted configuration is kept for the next server, if a guardian will start one.
@@ -79,8 +87,9 @@ pub struct Options {
 
 impl From<(config::Loaded, Overrides)> for Options {
     fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
-        let config::Loaded { config, source, fingerprint, .. } = loaded;
-        Options { config, source, fingerprint, overrides, last_good: None }
+        let config::Loaded { config, text, passed_over, source, files, rendered, fingerprint, .. } = loaded;
+        let watcher = source.map(|source| Watcher::new(source, fingerprint, &files));
+        Options { config, text, watcher, passed_over, rendered, overrides, last_good: None }
     }
 }
 
@@ -154,17 +163,32 @@ pub fn run(options: Options) -> Result<(), Error> {
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(system("signal handling"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signal handling"))?;
+        let mut quit = signal(SignalKind::quit()).map_err(system("signal handling"))?;
+        let pid_file = options.overrides.node_cache.as_ref().and_then(|over| over.flags.pid_file.clone());
+        let lame_duck = options.config.lame_duck;
+        let written = Written::begin(options.watcher.as_ref().map(Watcher::source), options.rendered.as_deref());
         let sockets = Sockets::bind(&options.config)?;
         let mut prepared = prepare(options, Some(log.clone()))?;
+        prepared.written = written;
         prepared.load(None).await?;
         let running = start(prepared, sockets)?;
+        let _pid_file = pid_file.and_then(|path| PidFile::write(&path));
         let mut asked_to_stop = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
             }
         };
         asked_to_stop().await;
+        if !lame_duck.is_zero() {
+            tracing::info!(?lame_duck, "not ready any more, and going on for a while");
+            running.bid_farewell();
+            tokio::select! {
+                () = tokio::time::sleep(lame_duck) => {}
+                () = asked_to_stop() => {}
+            }
+        }
         tracing::info!("stopping: answering what has arrived");
         tokio::select! {
             () = running.stop() => tracing::info!("stopped"),
@@ -243,6 +267,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     log: Option<log::Log>,
     last_good: Option<Arc<LastGood>>,
+    written: Written,
 }
 
 /// Everything that needs no sockets.
@@ -254,6 +279,7 @@ pub struct Prepared {
     metrics: Arc<Metrics>,
     log: Option<log::Log>,
     persistence: Option<Persistence>,
+    written: Written,
 }
 
 /// Prepares the daemon, on the runtime on which it shall run.
@@ -262,13 +288,16 @@ pub struct Prepared {
 /// When an upstream is not there.
 pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Error> {
     let config = &options.config;
-    let metrics = Metrics::new();
+    let metrics = if config.coredns_names { Metrics::with_coredns_names() } else { Metrics::new() };
+    coredns::describe(&metrics, config, &options.text);
     let upstreams = Upstreams::new(sockets::dns_addresses(config), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
-    Ok(Prepared { options, store, resolver, upstreams, metrics, log, persistence: None })
+    coredns::report(&metrics, Arc::clone(&store), upstreams.clone());
+    let written = Written::default();
+    Ok(Prepared { options, store, resolver, upstreams, metrics, log, persistence: None, written })
 }
 
 impl Prepared {
@@ -288,7 +317,7 @@ impl Prepared {
 /// # Errors
 /// When the system gives too little. Nothing is left running then.
 pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
-    let Prepared { options, store, resolver, upstreams, metrics, log, persistence } = prepared;
+    let Prepared { options, store, resolver, upstreams, metrics, log, persistence, written } = prepared;
     let config = &options.config;
     let own = sockets.addresses();
     let readiness = Readiness::new(Clock::System);
@@ -314,6 +343,11 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
     background.spawn(loops::watch(upstreams.clone(), Arc::clone(front.resolver.probes()), Arc::clone(&metrics)));
     let mut beside: Vec<side::Task> =
         vec![Box::pin(upstreams.clone().follow()), Box::pin(purge(Arc::clone(&front))), Box::pin(settle())];
+    let lacking = (config.metrics.len() + config.metrics_optional.len()).saturating_sub(sockets.metrics.len());
+    metrics.register(Box::new(move |sink| {
+        let help = "Places where metrics should be served, and whose port could not be had.";
+        sink.gauge("nodens_metrics_listeners_missing", help, &[], lacking as f64);
+    }));
     let pages = sockets.metrics.into_iter().map(|listener| (listener, Routes::Metrics));
     let probes = sockets.health.into_iter().map(|listener| (listener, Routes::Health(Arc::clone(&readiness))));
     for (listener, routes) in pages.chain(probes) {
@@ -323,13 +357,23 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
             tracing::error!(%error, "cannot serve HTTP");
         }));
     }
+    if let Some(health) = config.health.filter(|_| metrics.coredns().is_some()) {
+        beside.push(Box::pin(coredns::probe(Arc::clone(&metrics), health)));
+    }
     let (config, last_good) = (Mutex::new(options.config), options.last_good);
-    let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good });
-    if let Some(source) = options.source {
+    let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good, written });
+    parts.pass_over(&options.passed_over);
+    if options.overrides.node_cache.is_some() {
+        beside.push(Box::pin(node_cache::mind_missing_service(Arc::clone(&parts), Arc::clone(&readiness))));
+    }
+    if let Some(watcher) = options.watcher {
         let (parts, overrides) = (Arc::clone(&parts), options.overrides);
-        // From here on a SIGHUP ends nothing any more.
-        let hangup = signal(SignalKind::hangup()).map_err(system("signal handling"))?;
-        beside.push(Box::pin(reload::watch(parts, source, options.fingerprint, overrides, hangup)));
+        // From here on these signals end nothing any more.
+        let signals = [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()].map(signal);
+        let [Ok(hangup), Ok(user1), Ok(user2)] = signals else {
+            return Err(system("signal handling")(io::Error::last_os_error()));
+        };
+        beside.push(Box::pin(reload::watch(parts, watcher, overrides, [hangup, user1, user2])));
     }
     let side = side::Side::start(beside).map_err(system("the side thread"))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?own, "serving");
@@ -391,6 +435,14 @@ impl Running {
 }
 
 impl Parts {
+    /// Says what of the sources was left out.
+    fn pass_over(&self, problems: &[Problem]) {
+        for problem in problems {
+            tracing::error!(%problem, "a part of the configuration cannot be used");
+            self.metrics.setup_error(SetupError::Configmap);
+        }
+    }
+
     fn config(&self) -> Config {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -422,7 +474,13 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn connection_limits(config: &Config) -> ConnectionLimits {
-    ConnectionLimits { total: config.limits.tcp_connections, per_client: config.limits.tcp_connections_per_client }
+    let (usual, config::Timeouts { read, write, idle }) = (Patience::default(), config.listen.timeouts);
+    let idle = idle.unwrap_or(usual.idle);
+    ConnectionLimits {
+        total: config.limits.tcp_connections,
+        per_client: config.limits.tcp_connections_per_client,
+        patience: Patience { read: read.unwrap_or(idle), write: write.unwrap_or(idle), idle },
+    }
 }
 
 #[cfg(test)]

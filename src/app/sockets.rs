@@ -63,7 +63,7 @@ pub enum Error {
 type Makers = (fn(SocketAddr) -> io::Result<UdpSocket>, fn(SocketAddr) -> io::Result<TcpListener>);
 
 /// Every socket that the daemon listens on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sockets {
     /// DNS over UDP, one for each worker.
     pub udp: Vec<UdpSocket>,
@@ -72,7 +72,7 @@ pub struct Sockets {
     /// `/metrics`.
     pub metrics: Vec<TcpListener>,
     /// `/health` and `/ready`.
-    pub health: Option<TcpListener>,
+    pub health: Vec<TcpListener>,
 }
 
 impl Sockets {
@@ -96,7 +96,7 @@ impl Sockets {
 
     fn make(config: &Config, skip: &[IpAddr], (udp, tcp): Makers) -> Result<Sockets, Error> {
         let wanted = |address: &SocketAddr| !skip.contains(&address.ip());
-        let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new(), metrics: Vec::new(), health: None };
+        let mut sockets = Sockets::default();
         for address in dns_addresses(config).into_iter().filter(wanted) {
             for _ in 0..workers(config) {
                 sockets.udp.push(udp(address).map_err(|e| cannot_bind(address, Proto::Udp, e))?);
@@ -106,8 +106,17 @@ impl Sockets {
         for &address in config.metrics.iter().filter(|address| wanted(address)) {
             sockets.metrics.push(admin::bind(address, "metrics.listen")?);
         }
-        if let Some(address) = config.health.filter(wanted) {
-            sockets.health = Some(admin::bind(address, "health.listen")?);
+        let health = config.health.map(|address| (address, "health.listen"));
+        let also = config.health_also.iter().map(|&address| (address, "health.also"));
+        for (address, key) in health.into_iter().chain(also).filter(|(address, _)| wanted(address)) {
+            sockets.health.push(admin::bind(address, key)?);
+        }
+        // The last, lest they take what something needs.
+        for &address in config.metrics_optional.iter().filter(|address| wanted(address)) {
+            match admin::bind(address, "metrics.optional") {
+                Ok(listener) => sockets.metrics.push(listener),
+                Err(error) => tracing::warn!(%error, "metrics are not served there"),
+            }
         }
         Ok(sockets)
     }
@@ -126,15 +135,19 @@ impl Sockets {
     /// When they are not the sockets of `config`.
     pub fn from_inherited(config: &Config, descriptors: Vec<OwnedFd>) -> Result<Sockets, Error> {
         let dns = dns_addresses(config);
-        let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new(), metrics: Vec::new(), health: None };
+        let mut sockets = Sockets::default();
         for (number, fd) in descriptors.into_iter().enumerate() {
             let unfit = |source: io::Error| Error::Descriptor { number, source };
             let (proto, address) = identify(&fd).map_err(unfit)?;
             match proto {
                 Proto::Udp if dns.contains(&address) => sockets.udp.push(fd.into()),
                 Proto::Tcp if dns.contains(&address) => sockets.tcp.push(fd.into()),
-                Proto::Tcp if config.metrics.contains(&address) => sockets.metrics.push(fd.into()),
-                Proto::Tcp if config.health == Some(address) => sockets.health = Some(fd.into()),
+                Proto::Tcp if config.metrics.contains(&address) || config.metrics_optional.contains(&address) => {
+                    sockets.metrics.push(fd.into())
+                }
+                Proto::Tcp if config.health == Some(address) || config.health_also.contains(&address) => {
+                    sockets.health.push(fd.into());
+                }
                 _ => return Err(Error::Stranger { address, proto: proto.name() }),
             }
         }
@@ -236,7 +249,7 @@ mod tests {
         addresses.reverse();
         assert_eq!(addresses, dns_addresses(&config));
         assert_eq!(sockets.metrics[0].local_addr().unwrap(), config.metrics[0]);
-        assert_eq!(sockets.health.unwrap().local_addr().unwrap(), config.health.unwrap());
+        assert_eq!(sockets.health[0].local_addr().unwrap(), config.health.unwrap());
     }
 
     #[test]
@@ -247,7 +260,7 @@ mod tests {
         config.health = Some(SocketAddr::new(there, 8080));
         assert!(Sockets::bind(&config).unwrap_err().to_string().contains("no interface of this host"));
         let bound = Sockets::make_for_server(&config, &[there], true).unwrap();
-        assert_eq!((bound.udp.len(), bound.tcp.len(), bound.metrics.len(), bound.health.is_none()), (3, 1, 1, true));
+        assert_eq!((bound.udp.len(), bound.tcp.len(), bound.metrics.len(), bound.health.is_empty()), (3, 1, 1, true));
         let sockets = Sockets::from_inherited(&config, passed(&bound)).unwrap();
         assert_eq!(sockets.addresses(), [SocketAddr::new("127.0.0.1".parse().unwrap(), config.listen.port)]);
     }

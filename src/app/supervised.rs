@@ -7,9 +7,11 @@
 use super::endpoints;
 use super::last_good::{self, LastGood, is_bound_alike};
 use super::network_metrics::Network;
+use super::node_cache::Written;
 use super::sockets::Sockets;
 use super::{Error, Options, abort_on_panic, persist, prepare, raise_descriptors, runtime, start, start_log, system};
-use crate::config::{self, Loaded, Overrides, Problem, Problems};
+use crate::config::reload::Watcher;
+use crate::config::{self, Loaded, Overrides, Problem, Problems, Source};
 use crate::guardian::control::{LONGEST, Order, Report, pack, unpack};
 use crate::observe::log::Log;
 use crate::sys::{confine, signal, spawn};
@@ -18,7 +20,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -28,7 +29,7 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// When it cannot start, and when the guardian is gone.
-pub fn run(count: usize, since: Option<SystemTime>, path: Option<PathBuf>, overrides: Overrides) -> Result<(), Error> {
+pub fn run(count: usize, since: Option<SystemTime>, source: Option<Source>, overrides: Overrides) -> Result<(), Error> {
     let mut descriptors = spawn::inherited(count).map_err(system("with inherited descriptors"))?.into_iter();
     let (Some(control), Some(memory)) = (descriptors.next(), descriptors.next()) else {
         let missing = io::Error::other("the control socket and the configuration are not among them");
@@ -36,10 +37,12 @@ pub fn run(count: usize, since: Option<SystemTime>, path: Option<PathBuf>, overr
     };
     // Whoever stops the guardian means the guardian, which then tells us. A reload that comes before the file is followed
     // is in vain: it has just been read.
-    signal::ignore(&[Signal::TERM, Signal::INT, Signal::HUP]);
+    signal::ignore(&[Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1, Signal::USR2]);
     let memory = File::from(memory);
     // It says what is to be permitted, and is as trustworthy as whoever started us.
-    let (loaded, bound, complaints) = configuration(path.as_deref(), &overrides, &memory)?;
+    let (loaded, bound, complaints) = configuration(source.as_ref(), &overrides, &memory)?;
+    let source = source.or_else(|| loaded.source.clone());
+    let written = Written::keep(source.as_ref(), loaded.rendered.as_deref());
     // Before the first thread and the first packet.
     let confinement = confine::server(persist::folder(&loaded.config));
     let log = start_log(&loaded.config)?;
@@ -51,10 +54,10 @@ pub fn run(count: usize, since: Option<SystemTime>, path: Option<PathBuf>, overr
     abort_on_panic();
     let last_good = Arc::new(LastGood::new(memory, bound));
     let text = loaded.text.clone();
-    let source = path.or_else(|| loaded.source.clone());
-    let options = Options { source, last_good: Some(last_good), ..Options::from((loaded, overrides)) };
+    let watcher = source.map(|source| Watcher::new(source, loaded.fingerprint, &loaded.files));
+    let options = Options { watcher, last_good: Some(last_good), ..Options::from((loaded, overrides)) };
     let runtime = runtime()?;
-    let result = runtime.block_on(serve(options, text, since, descriptors.collect(), control.into(), &log));
+    let result = runtime.block_on(serve(options, text, since, descriptors.collect(), control.into(), &log, written));
     log.flush();
     runtime.shutdown_background();
     result
@@ -63,16 +66,16 @@ pub fn run(count: usize, since: Option<SystemTime>, path: Option<PathBuf>, overr
 /// The configuration to run with, the one that the sockets were bound for, and what is wrong with the file, if it is not
 /// the one to run with.
 fn configuration(
-    path: Option<&Path>,
+    source: Option<&Source>,
     overrides: &Overrides,
     memory: &File,
 ) -> Result<(Loaded, config::Config, Vec<Problem>), Problems> {
-    let file = config::load(path, overrides);
+    let file = source.map_or_else(|| config::load(None, overrides), |source| source.load(overrides));
     let last = last_good::read(memory).ok();
     let last = last.and_then(|text| config::load_bytes("last good configuration", text.as_bytes(), overrides).ok());
     match (file, last) {
         (Ok(file), Some(last)) if !is_bound_alike(&file.config, &last.config) => {
-            let source = file.source.map_or_else(|| "defaults".to_owned(), |path| path.display().to_string());
+            let source = file.source.map_or_else(|| "defaults".to_owned(), |source| source.to_string());
             let message = "other addresses, ports or network settings take a restart of nodens".to_owned();
             let complaint = Problem { source, at: None, key: String::new(), message };
             Ok((last.clone(), last.config, vec![complaint]))
@@ -92,10 +95,12 @@ async fn serve(
     descriptors: Vec<OwnedFd>,
     control: UnixDatagram,
     log: &Log,
+    written: Written,
 ) -> Result<(), Error> {
     let guardian = Arc::new(Guardian::new(control).map_err(system("the control socket"))?);
     let (config, last_good) = (options.config.clone(), options.last_good.clone());
     let mut prepared = prepare(options, Some(log.clone()))?;
+    prepared.written = written;
     prepared.load(since).await?;
     if let Err(error) = guardian.tell(&Report::Ready) {
         tracing::error!(%error, "cannot tell the guardian that all is prepared");
@@ -199,7 +204,8 @@ mod tests {
             Some(text) => File::from(last_good::create(text).unwrap()),
             None => tempfile::tempfile().unwrap(),
         };
-        let found = configuration(Some(&path), &Overrides::default(), &memory).map_err(|p| p.to_string())?;
+        let found = configuration(Some(&Source::File(path.clone())), &Overrides::default(), &memory)
+            .map_err(|p| p.to_string())?;
         let (loaded, bound, complaints) = found;
         assert!(is_bound_alike(&loaded.config, &bound));
         let complaints = complaints.iter().map(|c| c.to_string().replace(&path.display().to_string(), "FILE"));

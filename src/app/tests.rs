@@ -40,7 +40,15 @@ fn child() {
             panic!("out of luck");
         })
         .unwrap();
-    let options = Options { config, source: None, fingerprint: 0, overrides: Overrides::default(), last_good: None };
+    let options = Options {
+        config,
+        text,
+        watcher: None,
+        passed_over: Vec::new(),
+        rendered: None,
+        overrides: Overrides::default(),
+        last_good: None,
+    };
     run(options).unwrap();
 }
 

@@ -10,7 +10,9 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod man;
+pub mod migrate;
 pub mod network;
+pub mod node_cache;
 pub mod output;
 pub mod query;
 pub mod serve;
@@ -38,6 +40,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Validate a configuration file and list every problem in it.
     Check(check::Args),
+    /// Print what a Corefile means as a configuration file of nodens.
+    Migrate(migrate::Args),
     /// Ask a server and explain the answer.
     Query(query::Args),
     /// About the network of this host.
@@ -46,6 +50,8 @@ pub enum Command {
     Cleanup(cleanup::Args),
     /// About the configuration file.
     Config(config::Args),
+    /// Run in the place of node-cache: its flags, its Corefile.
+    NodeCache(node_cache::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
     /// Print the manual page.
@@ -76,6 +82,9 @@ pub enum Error {
     /// No answer to a query.
     #[error(transparent)]
     Query(#[from] query::Error),
+    /// node-cache's flags cannot be understood.
+    #[error("{0} (node-cache -help lists all flags)")]
+    Flags(#[from] crate::config::node_cache::flags::Error),
     /// The demo could not be set up.
     #[error(transparent)]
     Demo(#[from] demo::Error),
@@ -88,6 +97,10 @@ pub fn main() -> ExitCode {
 
 /// Runs the command that `arguments` (the program's name first) spell and returns its exit code.
 fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(flags) = node_cache::flags_of(&arguments) {
+        return exit_code(node_cache::run(flags));
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         // Help and version are "errors" of this kind too: clap knows where each goes and what it exits with.
@@ -96,12 +109,17 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(e.exit_code()).unwrap_or(2);
         }
     };
-    match cli.command.run() {
+    exit_code(cli.command.run())
+}
+
+/// What a command ends with; its error is printed.
+fn exit_code(result: Result<Outcome, Error>) -> u8 {
+    match result {
         Ok(Outcome::Success) => 0,
         Ok(Outcome::Failure) => 1,
         Err(e) => {
             output::complain(&e.to_string());
-            1
+            if matches!(e, Error::Flags(_)) { 2 } else { 1 }
         }
     }
 }
@@ -112,10 +130,12 @@ impl Command {
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
+            Command::Migrate(args) => migrate::run(args),
             Command::Query(args) => query::run(args),
             Command::Network(args) => network::run(args),
             Command::Cleanup(args) => cleanup::run(args),
             Command::Config(args) => config::run(args),
+            Command::NodeCache(args) => node_cache::run(&args.flags),
             Command::Completions(args) => completions::run(args, Cli::command()),
             Command::Man(args) => man::run(args, Cli::command()),
         }

@@ -10,11 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SIGHUP reloads the configuration, SIGTERM drains and stops, a second SIGTERM stops at once. SIGQUIT \
+    after_help = "SIGHUP and SIGUSR1 reload the configuration, SIGTERM drains and stops, a second SIGTERM stops at once. SIGQUIT \
                   stops for good: the fallback to kube-dns goes, too."
 )]
 pub struct Args {
-    /// Configuration file (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
+    /// Configuration file or Corefile (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Serve here instead of where the file says; may be repeated. The address must exist; port 53 unless given.
@@ -35,10 +35,10 @@ pub struct Args {
 /// Runs the daemon; returns when it has been stopped.
 pub fn run(args: Args) -> Result<Outcome, Error> {
     let listen = args.listen.iter().map(SocketAddr::to_string).collect();
-    let overrides = config::Overrides { listen, upstream: args.upstream };
+    let overrides = config::Overrides { listen, upstream: args.upstream, node_cache: None };
     if let Some(count) = args.supervised {
         let since = args.saved_since.map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
-        app::supervised::run(count, since, args.config, overrides)?;
+        app::supervised::run(count, since, args.config.map(config::Source::File), overrides)?;
         return Ok(Outcome::Success);
     }
     let loaded = config::load(args.config.as_deref(), &overrides)?;

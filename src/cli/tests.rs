@@ -3,7 +3,7 @@
 use super::*;
 use clap::CommandFactory;
 
-fn exit_code(line: &str) -> u8 {
+fn exit(line: &str) -> u8 {
     run(line.split(' ').map(OsString::from))
 }
 
@@ -19,7 +19,22 @@ fn the_grammar_is_sound() {
 #[test]
 fn only_what_works_today_is_offered() {
     let names: Vec<String> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    assert_eq!(names, ["serve", "demo", "check", "query", "network", "cleanup", "config", "completions", "man"]);
+    assert_eq!(
+        names,
+        [
+            "serve",
+            "demo",
+            "check",
+            "migrate",
+            "query",
+            "network",
+            "cleanup",
+            "config",
+            "node-cache",
+            "completions",
+            "man"
+        ]
+    );
 }
 
 #[test]
@@ -44,6 +59,8 @@ fn valid_lines_are_understood() {
         "nodens demo",
         "nodens demo --port 5301 --metrics 127.0.0.1:9300 --health 127.0.0.1:8081",
         "nodens check --config nodens.yaml --output json",
+        "nodens check /etc/coredns/Corefile",
+        "nodens migrate Corefile --output json",
         "nodens query web.shop.svc.cluster.local",
         "nodens query _dns._udp.kube-dns.kube-system.svc.cluster.local srv --server 127.0.0.1:5300",
         "nodens query 10.96.0.10 --tcp --dnssec",
@@ -67,6 +84,9 @@ fn invalid_lines_are_refused() {
         "nodens demo --port 0",
         "nodens demo --metrics 9253",
         "nodens check --output yaml",
+        "nodens check Corefile --config nodens.yaml",
+        "nodens migrate",
+        "nodens migrate Corefile Corefile.base",
         "nodens query",
         "nodens query a..b",
         "nodens query web NOTYPE",
@@ -76,7 +96,7 @@ fn invalid_lines_are_refused() {
         "nodens completions csh",
     ] {
         assert!(parsed(line).is_err(), "{line}");
-        assert_eq!(exit_code(line), 2, "{line}");
+        assert_eq!(exit(line), 2, "{line}");
     }
 }
 
@@ -93,14 +113,19 @@ fn repeated_addresses_keep_their_order_and_get_the_port() {
 
 #[test]
 fn help_and_version_succeed_and_nothing_at_all_is_wrong_usage() {
-    assert_eq!(exit_code("nodens --help"), 0);
-    assert_eq!(exit_code("nodens query --help"), 0);
-    assert_eq!(exit_code("nodens --version"), 0);
-    assert_eq!(exit_code("nodens"), 2);
+    assert_eq!(exit("nodens --help"), 0);
+    assert_eq!(exit("nodens query --help"), 0);
+    assert_eq!(exit("nodens --version"), 0);
+    assert_eq!(exit("nodens node-cache -help"), 0);
+    assert_eq!(exit("nodens node-cache -version -quiet"), 0);
+    assert_eq!(exit("/node-cache -plugins"), 0);
+    assert_eq!(exit("nodens node-cache -localips x"), 2);
+    assert_eq!(exit("node-cache serve"), 2);
+    assert_eq!(exit("nodens"), 2);
 }
 
 #[test]
 fn a_file_that_cannot_be_used_is_a_failure() {
-    assert_eq!(exit_code("nodens check --config /nonexistent/nodens.yaml"), 1);
-    assert_eq!(exit_code("nodens serve --config /nonexistent/nodens.yaml"), 1);
+    assert_eq!(exit("nodens check --config /nonexistent/nodens.yaml"), 1);
+    assert_eq!(exit("nodens serve --config /nonexistent/nodens.yaml"), 1);
 }

@@ -5,6 +5,7 @@
 
 mod cache;
 mod forward;
+mod node;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,8 +33,9 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
     let rules = check.rules(&file.cache);
     let cluster_domain = check.cluster_domain(&file.kubernetes);
     let metrics = check.metrics(&file.metrics);
-    let health = check.health(&file.health, &listen);
+    let (health, health_also, lame_duck) = check.health(&file.health, &listen);
     let network = check.network(&file.network, &listen, &cluster_domain);
+    let metrics_optional = check.metrics_optional(&file.metrics, &metrics);
     let config = Config {
         network,
         answers: check.answers(&file.answers),
@@ -44,8 +46,11 @@ pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, war
         },
         limits: check.limits(&file.limits),
         metrics,
+        metrics_optional,
         coredns_names: file.metrics.coredns_names.unwrap_or(false),
-        health: Some(health),
+        health,
+        health_also,
+        lame_duck,
         log: Log { format: file.log.format.unwrap_or_default(), level: file.log.level.unwrap_or_default() },
         cluster_domain,
         listen,
@@ -134,13 +139,13 @@ impl Check<'_> {
         if everyone(true) && everyone(false) {
             allow_from.clear();
         }
-        Listen { addresses, port, workers, allow_from }
+        Listen { addresses, port, workers, allow_from, timeouts: self.timeouts(&given.timeouts) }
     }
 
     fn network(&mut self, given: &file::Network, listen: &Listen, cluster_domain: &str) -> Network {
-        let file::Interface { manage, name, kind } = &given.interface;
+        let file::Interface { manage, name, kind, keep } = &given.interface;
         let name = name.as_ref().map_or(limits::INTERFACE_NAME, |text| &text.0.0).to_owned();
-        let interface = Interface { name, kind: kind.unwrap_or_default() };
+        let interface = Interface { name, kind: kind.unwrap_or_default(), keep: keep.unwrap_or(false) };
         let firewall = given.firewall.unwrap_or_default();
         let fail_open = &given.fail_open;
         let endpoint = fail_open.endpoints.as_ref().map_or_else(
@@ -162,6 +167,7 @@ impl Check<'_> {
             self.warnings.push(self.origins.problem("network.failOpen", message));
         }
         Network {
+            addresses: self.network_addresses(given, listen),
             interface: manage.unwrap_or(true).then_some(interface),
             firewall,
             fail_open: (enabled && firewall != Firewall::None).then_some(endpoint),
@@ -314,18 +320,14 @@ impl Check<'_> {
         addresses
     }
 
-    fn health(&mut self, given: &file::Health, listen: &Listen) -> SocketAddr {
-        let first = listen.addresses.first().map_or(limits::LISTEN_ADDRESS.into(), SocketAddr::ip);
-        given.listen.as_ref().map_or(SocketAddr::new(first, limits::HEALTH_PORT), |text| text.0)
-    }
-
     /// No two TCP listeners may want the same port of the same address.
     fn ports(&mut self, config: &Config) {
         let listen = config.listen.addresses.iter().enumerate();
         let listen = listen.map(|(i, address)| (*address, format!("listen.addresses[{i}]")));
         let metrics = config.metrics.iter().enumerate().map(|(i, a)| (*a, format!("metrics.listen[{i}]")));
         let health = config.health.map(|a| (a, "health.listen".to_owned()));
-        let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).collect();
+        let also = config.health_also.iter().enumerate().map(|(i, a)| (*a, format!("health.also[{i}]")));
+        let all: Vec<(SocketAddr, String)> = listen.chain(metrics).chain(health).chain(also).collect();
         for (i, (address, key)) in all.iter().enumerate() {
             let clash = all[..i].iter().find(|(other, _)| overlap(address, other));
             // Two listen addresses that are the same are reported as such.

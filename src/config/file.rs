@@ -5,7 +5,7 @@
 
 mod forward;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use schemars::transform::RecursiveTransform;
@@ -64,6 +64,20 @@ pub(super) struct Listen {
     pub(super) workers: Option<Text<Workers>>,
     /// Networks that may ask; others are refused. Default: all. Takes a restart.
     pub(super) allow_from: Option<Vec<Text<IpNet>>>,
+    /// How long TCP clients may take.
+    pub(super) timeouts: Timeouts,
+}
+
+/// How long TCP clients may take, each from 1s to 1d. Less if there are many of them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Timeouts {
+    /// Until the first query is there. Default: as idle.
+    pub(super) read: Option<Text<Span>>,
+    /// To take an answer. Default: as idle.
+    pub(super) write: Option<Text<Span>>,
+    /// Between an answer and the next query. Default: 10s.
+    pub(super) idle: Option<Text<Span>>,
 }
 
 /// How answers are written.
@@ -94,6 +108,8 @@ pub enum AnswerStyle {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Network {
+    /// The addresses of the interface and of the rules. Default: the listen addresses. Takes a restart.
+    pub(super) addresses: Option<Vec<Text<IpAddr>>>,
     /// The interface that holds the listen addresses.
     pub(super) interface: Interface,
     /// Who writes the rules that keep packets out of connection tracking. Default: auto. Takes a restart.
@@ -106,6 +122,7 @@ impl Network {
     /// The one that asks for nothing.
     pub(super) fn off() -> Network {
         Network {
+            addresses: None,
             interface: Interface { manage: Some(false), ..Interface::default() },
             firewall: Some(Firewall::None),
             fail_open: FailOpen { enabled: Some(false), ..FailOpen::default() },
@@ -123,6 +140,8 @@ pub(super) struct Interface {
     pub(super) name: Option<Text<InterfaceName>>,
     /// What it is made of. Default: auto. Takes a restart.
     pub(super) kind: Option<InterfaceKind>,
+    /// Whether it stays when nodens stops, unless it is a TUN device, which cannot. Default: false. Takes a restart.
+    pub(super) keep: Option<bool>,
 }
 
 /// Who answers when nodens does not.
@@ -325,6 +344,8 @@ pub(super) struct Limits {
 pub(super) struct Metrics {
     /// Where /metrics is served. Default: 0.0.0.0:9253; an empty list serves none. Takes a restart.
     pub(super) listen: Option<Vec<Text<SocketAddr>>>,
+    /// The same, but a port that cannot be had is only logged and counted. Takes a restart.
+    pub(super) optional: Option<Vec<Text<SocketAddr>>>,
     /// Whether everything is also counted under the names that CoreDNS and node-cache use. Default: false. Takes a restart.
     pub(super) coredns_names: Option<bool>,
 }
@@ -333,8 +354,14 @@ pub(super) struct Metrics {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Health {
+    /// Whether they are served at all. Default: true. Takes a restart.
+    pub(super) enabled: Option<bool>,
     /// Where /health and /ready are served. Default: port 8080 of the first listen address. Takes a restart.
     pub(super) listen: Option<Text<SocketAddr>>,
+    /// Where they are served besides. Takes a restart.
+    pub(super) also: Option<Vec<Text<SocketAddr>>>,
+    /// How long queries are still taken at a stop, once /ready has fallen; at most 1m. Default: 0s. Takes a restart.
+    pub(super) lame_duck: Option<Text<Span>>,
 }
 
 /// What is logged: to standard error, unless the format says otherwise.

@@ -51,6 +51,11 @@ pub const METRICS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNS
 /// The port of `health.listen`, on the first listen address.
 pub const HEALTH_PORT: u16 = 8080;
 
+/// `health.lameDuck`: what Kubernetes grants a pod at its end is 30 s unless it is told otherwise.
+pub const LAME_DUCK: Limit<Duration> = seconds(0, 0, 60);
+/// `listen.timeouts`, each.
+pub const TIMEOUTS: Limit<Duration> = seconds(10, 1, DAY);
+
 // The network.
 
 /// `network.interface.name`: what node-cache calls it too, so that either adopts the other's.
@@ -164,6 +169,12 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_NODES: usize = 200_000;
 /// Each time a key or value is so many octets longer it counts as one more, or aliases could multiply long text.
 pub const NODE_OCTETS: usize = 64;
+/// Imports of snippets in one Corefile; the bound that CoreDNS has.
+pub const MAX_SNIPPET_IMPORTS: usize = 10_000;
+/// Octets of all files that one Corefile imports.
+pub const MAX_IMPORT_BYTES: usize = 16 * MAX_FILE_BYTES;
+/// Names looked at in one folder.
+pub const MAX_FOLDER: usize = 10_000;
 /// Problems reported of one file.
 pub const MAX_PROBLEMS: usize = 100;
 /// Entries of `listen.addresses` and of `metrics.listen`.
@@ -194,7 +205,7 @@ mod tests {
         assert!([IN_FLIGHT, IN_FLIGHT_PER_CLIENT].into_iter().all(legal));
         assert!([TCP_CONNECTIONS, TCP_CONNECTIONS_PER_CLIENT].into_iter().all(legal));
         assert!([MIN_TTL, POSITIVE_MAX_TTL, NEGATIVE_MAX_TTL].into_iter().all(legal));
-        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE].into_iter().all(legal));
+        assert!([FAILURE_TTL, TIMEOUT, IDLE, MAX_AGE, LAME_DUCK, TIMEOUTS].into_iter().all(legal));
         assert!([STALE_MAX_AGE, STALE_ANSWER_TTL, CLIENT_WAIT, RECHECK, PERSIST_INTERVAL].into_iter().all(legal));
         assert!([WEIGHTS_RELOAD].into_iter().all(legal));
         assert!([HOSTS_TTL, HOSTS_RELOAD].into_iter().all(legal));

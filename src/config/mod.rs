@@ -6,22 +6,27 @@
 
 mod address;
 mod check;
+#[allow(dead_code, unused_imports, reason = "read by the lowering")]
+mod corefile;
 mod file;
 mod later;
 pub mod limits;
 mod load;
 mod network;
+pub mod node_cache;
 mod problem;
 pub mod reload;
 pub mod resolvconf;
 mod rules;
 mod shape;
+mod source;
 pub mod template;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tree;
 mod views;
+mod yaml;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -30,8 +35,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
+#[doc(hidden)]
+pub use corefile::read_corefile;
 pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
-pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
+pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_corefile, load_str, read};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use rules::acl::{AclAction, AclRule};
@@ -41,6 +48,7 @@ pub use rules::load_balance::{LoadBalance, Weights};
 pub use rules::respond::{Records, Respond};
 pub use rules::rewrite::{Action, Change, EdnsOption, Kind, Rewrite};
 pub use rules::{Consolidate, ErrorLevel, Errors, LogClass, QueryLog};
+pub use source::Source;
 pub use text::Workers;
 pub use views::View;
 
@@ -61,10 +69,16 @@ pub struct Config {
     pub limits: Limits,
     /// Where metrics are served; may be empty.
     pub metrics: Vec<SocketAddr>,
+    /// The same, where the port can be had.
+    pub metrics_optional: Vec<SocketAddr>,
     /// Whether metrics have CoreDNS's names, too.
     pub coredns_names: bool,
     /// Where health checks are answered.
     pub health: Option<SocketAddr>,
+    /// Where they are answered besides.
+    pub health_also: Vec<SocketAddr>,
+    /// How long queries are still taken once `/ready` has fallen, before a stop.
+    pub lame_duck: Duration,
     /// What is logged.
     pub log: Log,
     /// The domain of the cluster, written like [`Zone::names`].
@@ -82,6 +96,19 @@ pub struct Listen {
     pub workers: Workers,
     /// Networks that may ask; empty for everyone.
     pub allow_from: Vec<IpNet>,
+    /// How long TCP clients may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long TCP clients may take; what is not said is for the server to choose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until the first query is there.
+    pub read: Option<Duration>,
+    /// To take an answer.
+    pub write: Option<Duration>,
+    /// Between an answer and the next query.
+    pub idle: Option<Duration>,
 }
 
 /// How answers are written.

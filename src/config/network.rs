@@ -14,6 +14,8 @@ use crate::config::{Config, Firewall, InterfaceKind, limits};
 /// What is to be made of the node's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
+    /// The addresses of interface and rules; empty for the listen addresses.
+    pub addresses: Vec<IpAddr>,
     /// The interface to make; `None` when somebody else sees to the addresses.
     pub interface: Option<Interface>,
     /// Who writes the rules.
@@ -29,6 +31,8 @@ pub struct Interface {
     pub name: String,
     /// What it is made of.
     pub kind: InterfaceKind,
+    /// Does it stay at the end, if it can?
+    pub keep: bool,
 }
 
 /// Where the servers are that answer when we do not.
@@ -46,12 +50,14 @@ pub enum Endpoint {
 }
 
 impl Config {
-    /// The listen addresses that an interface can hold and rules can speak of: loopback ones are there already, and their
+    /// The addresses that an interface can hold and rules can speak of: loopback ones are there already, and their
     /// packets never leave the host.
     pub fn network_addresses(&self) -> Vec<IpAddr> {
-        let ours = self.listen.addresses.iter().filter(|address| address.port() == self.listen.port);
         let possible = |ip: &IpAddr| !ip.to_canonical().is_loopback() && !ip.is_unspecified();
-        ours.map(SocketAddr::ip).filter(possible).collect()
+        let listed = self.network.addresses.iter().copied();
+        let ours = self.listen.addresses.iter().filter(|address| address.port() == self.listen.port);
+        let ours = ours.map(SocketAddr::ip).filter(|_| self.network.addresses.is_empty());
+        listed.chain(ours).filter(possible).collect()
     }
 
     /// Whether anything is to be made of the node's network.
@@ -137,7 +143,7 @@ mod tests {
         let all = network(
             "{interface: {manage: TRUE, name: dns0, kind: tun}, firewall: nftables, failOpen: {endpoints: Dns.Example.:55}}",
         );
-        assert_eq!(all.interface, Some(Interface { name: "dns0".into(), kind: InterfaceKind::Tun }));
+        assert_eq!(all.interface, Some(Interface { name: "dns0".into(), kind: InterfaceKind::Tun, keep: false }));
         assert_eq!(all.firewall, Firewall::Nftables);
         assert_eq!(all.fail_open, Some(Endpoint::Name { host: "dns.example".into(), port: 55 }));
         assert_eq!(network("{interface: {manage: false}}").interface, None);

@@ -58,7 +58,7 @@ fn good(text: &str) -> Config {
 
 fn args(listen: &[&str], upstream: &[&str]) -> Overrides {
     let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
-    Overrides { listen: own(listen), upstream: own(upstream) }
+    Overrides { listen: own(listen), upstream: own(upstream), node_cache: None }
 }
 
 fn with_args(text: &str, overrides: &Overrides) -> Result<Config, String> {
@@ -73,7 +73,10 @@ fn every_kind_of_mistake_is_named_with_its_place_and_a_way_out() {
         ("listn: {}", r#"f:1:1: listn: unknown key; did you mean "listen"?"#),
         ("cache:\n  serveStal: {}", r#"f:2:3: cache.serveStal: unknown key; did you mean "serveStale"?"#),
         ("log:\n  colour: red", "f:2:3: log.colour: unknown key; choose from: format, level"),
-        ("network: {bridge: x}", "f:1:11: network.bridge: unknown key; choose from: failOpen, firewall, interface"),
+        (
+            "network: {bridge: x}",
+            "f:1:11: network.bridge: unknown key; choose from: addresses, failOpen, firewall, interface",
+        ),
         ("zones:\n- {match: [.], forward: {to: [1.1.1.1]}, x: 1}", "f:2:42: zones[0].x: unknown key"),
         ("\"a\\nb\": 1", r"f:1:1: a\nb: unknown key"),
         ("cache:\n  maxBytes: 1Mi\n  maxBytes: 2Mi", "f:3:3: cache.maxBytes: written twice; the first is on line 2"),
@@ -511,7 +514,10 @@ fn the_defaults_are_those_of_the_contract_and_of_the_shipped_file() {
     }
     let config = Config::default();
     assert_eq!(config.listen.addresses, ["169.254.20.10:53".parse().unwrap()]);
-    assert_eq!(config.network.interface, Some(Interface { name: "nodelocaldns".into(), kind: InterfaceKind::Auto }));
+    assert_eq!(
+        config.network.interface,
+        Some(Interface { name: "nodelocaldns".into(), kind: InterfaceKind::Auto, keep: false })
+    );
     assert_eq!(config.network.firewall, Firewall::Auto);
     let endpoint = config.network.fail_open.unwrap().to_string();
     assert_eq!(endpoint, "kube-dns-endpoints.kube-system.svc.cluster.local:53");
@@ -546,7 +552,7 @@ fn every_shipped_example_loads_without_a_warning() {
     for file in files {
         let loaded = load(Some(&file), &Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
-        assert_eq!(loaded.source, Some(file));
+        assert_eq!(loaded.source.unwrap().file(), file);
     }
 }
 
@@ -831,12 +837,12 @@ fn a_file_that_is_not_there_is_a_problem_only_if_it_was_asked_for() {
     let file = folder.path().join("nodens.yaml");
     let none = Overrides::default();
     let loaded = load_from(None, &file, &none).unwrap();
-    assert_eq!((loaded.config, loaded.source), (Config::default(), None));
+    assert_eq!((loaded.config, loaded.source.is_none()), (Config::default(), true));
     let missing = load_from(Some(&file), &file, &none).unwrap_err().to_string();
     assert!(missing.contains("nodens.yaml: cannot read the configuration: No such file"), "{missing}");
     fs::write(&file, "listen: {port: 54}").unwrap();
     let loaded = load_from(None, &file, &none).unwrap();
-    assert_eq!((loaded.config.listen.port, loaded.source), (54, Some(file.clone())));
+    assert_eq!((loaded.config.listen.port, loaded.source.unwrap().file()), (54, &*file));
     assert_eq!(loaded.fingerprint, fingerprint(b"listen: {port: 54}"));
     fs::write(&file, b"listen:\n  \xff").unwrap();
     assert!(load_from(None, &file, &none).unwrap_err().to_string().ends_with(": not UTF-8 text (line 2)"));

@@ -3,9 +3,9 @@
 //! That the kernel killed it for want of memory is told by the memory cgroup's own count (`memory.events`, or
 //! `memory.oom_control` in version 1): the signal alone could be anybody's.
 
+use crate::sys::memory;
 use crate::sys::spawn::Ending;
 use std::fs;
-use std::path::PathBuf;
 
 /// A reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,25 +52,8 @@ impl Reason {
 /// How many processes of our memory cgroup the kernel has killed for want of memory; `None` where that is not to be
 /// seen.
 pub fn oom_kills() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    counters(&groups).into_iter().find_map(|file| count(&fs::read_to_string(file).ok()?))
-}
-
-/// Where the count may stand, given `/proc/self/cgroup`. A container may see its own group as the root.
-fn counters(groups: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let (root, file) = match controllers {
-            "" => ("/sys/fs/cgroup", "memory.events"),
-            _ if controllers.split(',').any(|c| c == "memory") => ("/sys/fs/cgroup/memory", "memory.oom_control"),
-            _ => continue,
-        };
-        files.push(PathBuf::from(format!("{root}{path}/{file}")));
-        files.push(PathBuf::from(format!("{root}/{file}")));
-    }
-    files
+    let files = memory::files("memory.events", "memory.oom_control");
+    files.into_iter().find_map(|file| count(&fs::read_to_string(file).ok()?))
 }
 
 fn count(text: &str) -> Option<u64> {
@@ -94,10 +77,6 @@ mod tests {
 
     #[test]
     fn the_count_of_oom_kills_is_found_in_both_versions_of_cgroups() {
-        let files = |text| counters(text).into_iter().map(|f| f.display().to_string()).collect::<Vec<_>>();
-        assert_eq!(files("0::/a\n"), ["/sys/fs/cgroup/a/memory.events", "/sys/fs/cgroup/memory.events"]);
-        let v1 = ["/sys/fs/cgroup/memory/a/memory.oom_control", "/sys/fs/cgroup/memory/memory.oom_control"];
-        assert_eq!(files("4:cpu,cpuacct:/b\n3:memory:/a\n"), v1);
         assert_eq!(count("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
         assert_eq!(count("low 0\noom 1\noom_kill 2\noom_group_kill 9\n"), Some(2));
         assert_eq!(count("oom_kill_disable 0\n"), None);

@@ -29,6 +29,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 /// What there is to guard.
 pub struct Job {
@@ -42,6 +43,10 @@ pub struct Job {
     /// another instance there, not before a server is ready: it would get no packets of clients from sockets that
     /// nobody reads.
     pub bind: Bind,
+    /// How long a stop that nobody takes over from still serves, once `/ready` has fallen.
+    pub lame_duck: Duration,
+    /// Called when a server serves.
+    pub serving: Box<dyn FnMut()>,
 }
 
 /// See [`Job::bind`].

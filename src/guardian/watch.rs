@@ -177,9 +177,9 @@ impl Watch {
     fn hear_signals(&mut self) {
         while let Some(signal) = self.signals.read() {
             match signal {
-                Signal::HUP => {
+                Signal::HUP | Signal::USR1 | Signal::USR2 => {
                     if let Some(server) = &self.server {
-                        server.signal(Signal::HUP);
+                        server.signal(signal);
                     }
                 }
                 Signal::QUIT => {
@@ -199,6 +199,7 @@ impl Watch {
                 Ok(Report::Ready) => self.open(),
                 Ok(Report::Serving) => {
                     self.duty.serving();
+                    (self.job.serving)();
                     self.next_round = Moment::now();
                 }
                 Ok(Report::Endpoints(endpoints)) => {

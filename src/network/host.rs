@@ -286,7 +286,9 @@ impl Host {
         if for_good && last {
             self.remove_fallback();
         }
-        if let Some(Err(error)) = self.link.map(|link| link.remove(last)) {
+        // Addresses without rules keep nobody from kube-dns: the Service's are translated before they are looked up.
+        let link = self.link.filter(|_| !self.plan.keep);
+        if let Some(Err(error)) = link.map(|link| link.remove(last)) {
             tracing::error!(%error, "the interface stays behind");
         }
     }

@@ -35,6 +35,8 @@ pub struct Plan {
     pub firewall: Firewall,
     /// Is there to be a standing fallback?
     pub fail_open: bool,
+    /// Does the interface stay at the end, if it can?
+    pub keep: bool,
 }
 
 /// Which packets are ours.

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The networks that may ask; none listed means all, which is right for addresses that only the node itself reaches.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,26 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// From one client address.
     pub per_client: usize,
+    /// How long each may take.
+    pub patience: Patience,
+}
+
+/// How long a TCP client may take while there is room for more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Until its first query is there.
+    pub read: Duration,
+    /// To take an answer.
+    pub write: Duration,
+    /// Between an answer and the next query.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        let usual = Duration::from_secs(10);
+        Patience { read: usual, write: usual, idle: usual }
+    }
 }
 
 /// Why a connection was turned away.
@@ -126,7 +147,7 @@ mod tests {
 
     #[test]
     fn places_are_limited_and_given_back() {
-        let limits = ConnectionLimits { total: 3, per_client: 2 };
+        let limits = ConnectionLimits { total: 3, per_client: 2, patience: Patience::default() };
         let connections = Arc::new(Connections::default());
         let (a, b) = (ip("10.0.0.1"), ip("10.0.0.2"));
         let first = connections.take(a, &limits).unwrap();

@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, unconstrained};
 use tokio::time::{Instant, timeout_at};
 
-/// How long a connection may ask nothing, by how full the house is: Unbound's rule of 50, 35 and 20 % free places.
+/// How long a connection may do nothing at most, by how full the house is: Unbound's rule of 50, 35 and 20 % free places.
 const IDLE: [Duration; 4] =
-    [Duration::from_secs(10), Duration::from_secs(1), Duration::from_millis(400), Duration::from_millis(200)];
+    [Duration::MAX, Duration::from_secs(1), Duration::from_millis(400), Duration::from_millis(200)];
 
 /// How long accepting rests when the process or the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);

@@ -26,7 +26,7 @@ pub(super) enum Stop {
     Not,
     /// For a successor, until then.
     Waiting(Moment),
-    /// For TCP connections to end, until then: without our rules their packets go astray.
+    /// For TCP connections to end, until then: without our rules their packets go astray. A lame duck takes longer.
     Parting(Moment),
     /// For what is owed. If there is a `successor`, packets still come here, and to it alone.
     Draining {
@@ -70,7 +70,8 @@ impl Watch {
         match &self.server {
             Some(server) if !successor && self.duty.captured() => {
                 server.send(&Order::Farewell);
-                self.stop = Stop::Parting(now + FAREWELL);
+                let lame_duck = if self.for_good { Duration::ZERO } else { self.job.lame_duck };
+                self.stop = Stop::Parting(now + lame_duck.max(FAREWELL));
             }
             _ => self.drain(now, successor),
         }

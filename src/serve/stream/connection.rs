@@ -6,7 +6,9 @@ use crate::observe::metrics::DropReason;
 use crate::observe::queries::{Proto, Source};
 use crate::resolve::source_of;
 use crate::resolve::{Outcome, Waiter};
+use crate::serve::client::Patience;
 use crate::serve::front::{Door, Front, Verdict, judge};
+use crate::serve::told::{self, Told};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
@@ -59,6 +61,12 @@ struct Connection<'a> {
     finished: bool,
     /// When a whole query came or an answer left.
     active: Instant,
+    /// A whole query has come.
+    asked: bool,
+    /// How long it may take.
+    patience: Patience,
+    /// How long it may take at most, as full as the house is.
+    most: Duration,
     /// Units of 100 ms that the client is told.
     keepalive: u16,
 }
@@ -68,6 +76,7 @@ pub(super) async fn serve(house: &House, door: &Arc<Door>, mut stream: TcpStream
     // Answers are small and written whole: waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
     let (sender, receiver) = mpsc::unbounded_channel();
+    let patience = house.limits.load().patience;
     let mut connection = Connection {
         front: &house.front,
         door,
@@ -78,7 +87,10 @@ pub(super) async fn serve(house: &House, door: &Arc<Door>, mut stream: TcpStream
         answers: sender,
         finished: false,
         active: Instant::now(),
-        keepalive: (IDLE[0].as_millis() / 100) as u16,
+        asked: false,
+        patience,
+        most: IDLE[0],
+        keepalive: u16::try_from(patience.idle.as_millis() / 100).unwrap_or(u16::MAX),
     };
     let end = connection.run(&mut stream, receiver, house.pressure.subscribe(), house.closing.subscribe()).await;
     match end {
@@ -98,8 +110,8 @@ impl Connection<'_> {
     ) -> End {
         let (reader, mut writer) = stream.split();
         let mut batch = Vec::new();
-        let mut idle = allowed(&mut pressure);
-        let timer = sleep_until(self.active + idle);
+        self.most = allowed(&mut pressure);
+        let timer = sleep_until(self.next_look(None));
         tokio::pin!(timer);
         let mut farewell = None;
         loop {
@@ -107,7 +119,7 @@ impl Connection<'_> {
                 let now = Instant::now();
                 let end = *farewell.get_or_insert(now + FAREWELL);
                 let answered = self.active + FAREWELL > end;
-                timer.as_mut().reset(self.due(idle, farewell));
+                timer.as_mut().reset(self.next_look(farewell));
                 let owes = self.outstanding > 0 || self.output.len() > 0;
                 if !owes && (now >= end || answered) {
                     // A last look: what has come meanwhile is answered.
@@ -152,22 +164,21 @@ impl Connection<'_> {
                     }
                 }
                 () = &mut timer => {
-                    let due = self.due(idle, farewell);
-                    if Instant::now() < due {
-                        timer.as_mut().reset(due);
+                    if Instant::now() < self.due(farewell) {
+                        timer.as_mut().reset(self.next_look(farewell));
                     } else if self.output.len() > 0 {
                         return End::Stalled;
                     } else if self.outstanding > 0 {
                         // The answer is on its way; the resolver sees to it that it comes.
                         self.active = Instant::now();
-                        timer.as_mut().reset(self.active + idle);
+                        timer.as_mut().reset(self.next_look(None));
                     } else {
                         return End::Idle;
                     }
                 }
                 Ok(()) = pressure.changed() => {
-                    idle = allowed(&mut pressure);
-                    timer.as_mut().reset(self.due(idle, farewell));
+                    self.most = allowed(&mut pressure);
+                    timer.as_mut().reset(self.next_look(farewell));
                 }
                 _ = closing.changed() => {}
             }
@@ -180,9 +191,21 @@ impl Connection<'_> {
         reader.try_read_buf(&mut self.input)
     }
 
-    /// When there is something to decide: the end of the farewell, or else of the idle time.
-    fn due(&self, idle: Duration, farewell: Option<Instant>) -> Instant {
-        farewell.filter(|end| Instant::now() < *end).unwrap_or(self.active + idle)
+    /// When there is something to decide: the end of the farewell, or else of the time for what the client is to do.
+    fn due(&self, farewell: Option<Instant>) -> Instant {
+        let Patience { read, write, idle } = self.patience;
+        let patience = match () {
+            () if self.output.len() > 0 => write,
+            () if !self.asked => read,
+            () => idle,
+        };
+        farewell.filter(|end| Instant::now() < *end).unwrap_or(self.active + patience.min(self.most))
+    }
+
+    /// When to look whether there is: what the client is to do changes without that anybody looks at the clock.
+    fn next_look(&self, farewell: Option<Instant>) -> Instant {
+        let Patience { read, write, idle } = self.patience;
+        self.due(farewell).min(Instant::now() + read.min(write).min(idle).min(self.most))
     }
 
     /// Takes whole queries from what was read, as many as there is room to answer.
@@ -205,6 +228,7 @@ impl Connection<'_> {
             }
             let Some(packet) = input.get(at + 2..at + 2 + len) else { break };
             self.active = Instant::now();
+            self.asked = true;
             if self.handle(packet, now).is_none() {
                 result = Err(());
                 break;
@@ -234,17 +258,21 @@ impl Connection<'_> {
             Verdict::Hit(query, entry) => {
                 let asked = Asked::over_tcp(&query, keepalive, manner);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
+                let before = self.output.len();
                 self.frame(room, |out| front.write_hit(&entry, &asked, self.door, now, out))?;
+                let len = self.output.len() - before - 2;
                 let (zone, source) = (entry.about().zone, source_of(&entry));
                 cells.query(zone, query.question.qtype());
                 cells.response(zone, entry.about().rcode, source);
+                cells.answered(|| told::hit(&query, &entry, packet.len(), len));
                 cells.duration(zone, source, Moment::now().since(now), 1);
             }
             Verdict::Miss(query) => {
                 self.outstanding += 1;
                 let asked = OwnedAsked::from(Asked::over_tcp(&query, keepalive, manner));
                 let (front, door) = (Arc::clone(front), Arc::clone(self.door));
-                let waiter = Reply { front, door, answers: self.answers.clone(), asked };
+                let told = Told { client: self.client, arrived: now, request_len: packet.len() };
+                let waiter = Reply { front, door, answers: self.answers.clone(), told, asked };
                 self.front.submit(&query, self.client, (self.door, Proto::Tcp), now, Box::new(waiter));
             }
             Verdict::Bare(header, code) => {
@@ -256,7 +284,10 @@ impl Connection<'_> {
                 cells.query(0, query.question.qtype());
                 cells.response(0, code, Source::Local);
                 let asked = Asked::over_tcp(&query, keepalive, manner);
+                let before = self.output.len();
                 self.frame(packet.len() + OPT_ROOM, |out| front.write_refusal(&asked, code, out))?;
+                let len = self.output.len() - before - 2;
+                cells.answered(|| told::refusal(&query, code, packet.len(), len));
             }
             Verdict::Drop(reason) => {
                 front.metrics.dropped(reason);
@@ -283,7 +314,7 @@ fn append_frame(to: &mut Vec<u8>, room: usize, write: impl FnOnce(&mut [u8]) -> 
     Some(())
 }
 
-/// The idle time that the house allows now.
+/// How long the house allows anybody to do nothing now.
 fn allowed(pressure: &mut watch::Receiver<usize>) -> Duration {
     IDLE.get(*pressure.borrow_and_update()).copied().unwrap_or(IDLE[0])
 }
@@ -293,6 +324,7 @@ struct Reply {
     front: Arc<Front>,
     door: Arc<Door>,
     answers: mpsc::UnboundedSender<Vec<u8>>,
+    told: Told,
     asked: OwnedAsked,
 }
 
@@ -304,6 +336,9 @@ impl Waiter for Reply {
         let room = room.max(header::LEN + asked.spelled.len()) + OPT_ROOM;
         // An answer that cannot be written still counts as one: the connection must not wait for it.
         append_frame(&mut frame, room, |out| self.front.write_outcome(outcome, &asked, &self.door, out));
+        if let Some(response) = frame.get(2..) {
+            self.told.answer(&self.front, (&self.door, Proto::Tcp), outcome, &asked, response);
+        }
         // The client may have gone.
         let _ = self.answers.send(frame);
     }
