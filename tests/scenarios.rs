@@ -108,4 +108,6 @@ scenarios! {
     e16_flush
     e20_refresh_that_is_always_refused
     e21_zones_by_whole_labels
+    hosts_before_upstreams
+    respond_before_upstreams
 }
