@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -57,11 +57,16 @@ fn plugins(zone: &config::Zone) -> Vec<&'static str> {
         ("log", zone.log.is_some()),
         ("dns64", zone.dns64.is_some()),
         ("acl", !zone.acl.is_empty()),
+        ("any", zone.refuse_any),
         ("loadbalance", zone.load_balance.is_some()),
         ("cache", zone.keep.enabled),
         ("rewrite", !zone.rewrite.is_empty()),
+        ("minimal", zone.minimal_responses),
+        ("template", !zone.respond.is_empty()),
+        ("hosts", zone.hosts.is_some()),
         ("loop", true),
         ("forward", !zone.forwards.is_empty()),
+        ("whoami", zone.whoami),
         ("nsid", zone.nsid.is_some()),
     ];
     known.into_iter().filter_map(|(name, is_there)| is_there.then_some(name)).collect()
@@ -88,10 +93,12 @@ pub(super) fn report(metrics: &Arc<Metrics>, store: Arc<Store>, upstreams: Upstr
         let tally = upstreams.tally();
         let help = "Queries that came while all upstreams were known to be down.";
         sink.counter("coredns_forward_healthcheck_broken_total", help, &[], tally.all_down.get());
+        hosts(sink, &upstreams);
         let help = "Queries refused because as many were under way as may be.";
         sink.counter("coredns_forward_max_concurrent_rejects_total", help, &[], tally.rejected.get());
         if let Some(metrics) = Weak::upgrade(&this) {
             cache(sink, &metrics, &store, &census);
+            templates(sink, &metrics, &upstreams);
         }
     }));
 }
@@ -156,6 +163,58 @@ fn cache(sink: &mut FamilySink, metrics: &Metrics, store: &Store, census: &Censu
             }
         }
         told.extend(news);
+    }
+}
+
+fn hosts(sink: &mut FamilySink, upstreams: &Upstreams) {
+    for hosts in upstreams.rules().hosts() {
+        for file in hosts.files() {
+            let path = file.path.display().to_string();
+            let labels = [("hostsfile", &*path)];
+            let help = "Names and addresses that a hosts file gives.";
+            sink.gauge("coredns_hosts_entries", help, &labels, file.entries as f64);
+            let read = file.changed.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let help = "When what was read of a hosts file last had been changed.";
+            let seconds = read.map_or(0.0, |since| since.as_secs_f64());
+            sink.gauge("coredns_hosts_reload_timestamp_seconds", help, &labels, seconds);
+        }
+    }
+}
+
+/// What templates did is not told apart by listener: it stands with the first one of the block.
+fn templates(sink: &mut FamilySink, metrics: &Metrics, upstreams: &Upstreams) {
+    let Some(coredns) = metrics.coredns() else { return };
+    let blocks = coredns.blocks();
+    let server = |zone: &str| {
+        let with_templates = || blocks.iter().filter(|block| block.plugins.contains(&"template"));
+        let block = with_templates().find(|block| block.zones.iter().any(|z| z == zone)).or(with_templates().next());
+        block.and_then(|block| block.servers.first()).map_or_else(|| "".into(), |&number| metrics.servers.name(number))
+    };
+    let counts = &upstreams.rules().counts;
+    for (question, n) in counts.matches() {
+        let server = server(&question.zone);
+        let place = [("server", &*server), ("zone", &*question.zone), ("view", "")];
+        let [server, zone, view] = place;
+        let labels = [server, zone, view, ("class", &*question.class), ("type", &*question.rtype)];
+        sink.counter("coredns_template_matches_total", "Questions that a template's rule was for.", &labels, n);
+    }
+    for (failure, n) in counts.failures() {
+        let question = &failure.question;
+        let server = server(&question.zone);
+        let labels = [
+            ("server", &*server),
+            ("zone", &*question.zone),
+            ("view", ""),
+            ("class", &*question.class),
+            ("type", &*question.rtype),
+            ("section", failure.section),
+            ("template", &*failure.template),
+        ];
+        let (name, help) = match failure.record {
+            true => ("coredns_template_rr_failures_total", "Texts of templates that are no record."),
+            false => ("coredns_template_template_failures_total", "Templates that gave no text."),
+        };
+        sink.counter(name, help, &labels, n);
     }
 }
 

@@ -182,6 +182,10 @@ fn answered(at: &Place<'_>, counted: &ZoneAnswers, sink: &mut FamilySink) {
                 let by = ("plugin", plugin.name());
                 let labels = [("server", at.server), ("zone", at.zone), ("view", ""), rcode, by];
                 sink.counter("coredns_dns_responses_total", "Answers, by who wrote them.", &labels, n);
+                if plugin == Plugin::Dns64 {
+                    let help = "Answers with IPv6 addresses that were made of IPv4 ones.";
+                    sink.counter("coredns_dns64_requests_translated_total", help, &[("server", at.server)], n);
+                }
             }
         }
     }
