@@ -287,9 +287,7 @@ impl Flight {
 
     /// REFUSED, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
     fn refused(&self, why: &str, now: Moment) -> Outcome {
-        if self.zone.errors.is_some() {
-            self.tell_as(rcode::REFUSED, why, now);
-        }
+        self.tell_as(rcode::REFUSED, why, now);
         let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.into(), now));
         held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, why))
     }
@@ -311,11 +309,11 @@ impl Flight {
         inside::look_up(&self.inner, asked).await
     }
 
-    /// SERVFAIL, since no reply of any use came, or the old answer.
-    fn gave_up(&self, code: u16, why: &str, error: Option<&Error>, now: Moment) -> Outcome {
-        let transport = self.zone.errors.as_ref().map_or("", |errors| errors.transport);
-        self.tell(why, || error.map_or_else(|| why.to_owned(), |error| wording::of(error, transport)), now);
-        self.fail(code, why, now)
+    /// SERVFAIL, since no reply came, or the old answer.
+    fn gave_up(&self, error: &Error, now: Moment) -> Outcome {
+        let why = error.to_string();
+        self.tell(&why, || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport)), now);
+        self.fail(error.ede(), &why, now)
     }
 
     /// SERVFAIL, with the reason, or the old answer.
@@ -334,7 +332,7 @@ impl Flight {
         }
     }
 
-    /// Says so as CoreDNS does, at once or together with others like it.
+    /// Says so as CoreDNS does, at once or together with others like it, if the zone wants that.
     fn tell_as(&self, rcode: u16, why: &str, now: Moment) {
         let Some(errors) = &self.zone.errors else { return };
         let failure = Failed { rcode, question: &self.question, why };

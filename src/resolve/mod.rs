@@ -22,6 +22,7 @@ mod inside;
 pub mod local;
 mod lookup;
 mod loops;
+mod numbers;
 mod stale;
 mod wording;
 mod zones;
@@ -110,6 +111,8 @@ pub struct Outcome {
     pub whole_ttl: bool,
     /// How the answer came about.
     pub source: Source,
+    /// Which rule wrote it, if any did.
+    pub plugin: Option<Plugin>,
     /// Label of the zone.
     pub zone: u16,
     /// When it was ready.

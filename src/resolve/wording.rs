@@ -19,7 +19,6 @@ pub(super) fn of(error: &Error, transport: &str) -> String {
         Error::Closed { source: None, .. } => "EOF".to_owned(),
         Error::Closed { server, source: Some(source) } => format!("read tcp {server}: read: {}", kernel(source)),
         Error::NoServers | Error::AllDown => "no healthy proxies".to_owned(),
-        Error::Unserved => "plugin/forward: no next plugin found".to_owned(),
         other => other.to_string(),
     }
 }

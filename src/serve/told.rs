@@ -75,17 +75,18 @@ impl Told {
             rcode: outcome.rcode,
             source: outcome.source,
             negative: outcome.entry.as_ref().is_some_and(|entry| entry.about().negative),
-            plugin: outcome.plugin,
+            plugin: outcome.plugin.unwrap_or(Plugin::of(outcome.source, outcome.entry.is_some())),
             request_len: self.request_len,
             response_len: response.len(),
             dnssec_ok,
             took: None,
         });
-        if !front.resolver.has_query_logs() {
+        let zones = front.resolver.zones();
+        if !zones.logged {
             return;
         }
         let Some(question) = Question::read(asked.spelled) else { return };
-        if let Some(log) = front.resolver.query_log(door.view(), question.name()) {
+        if let Some(log) = zones.find(door.view(), question.name()).and_then(|zone| zone.log.as_ref()) {
             log.write(&Logged {
                 client: self.client,
                 local: door.place.ip(),
