@@ -1,10 +1,10 @@
 //! Whether a text is a Corefile, and what it takes from outside: this host's name, addresses and environment.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::corefile::lower::{Around, Lowered, lower};
 use crate::config::corefile::parse;
-use crate::config::limits;
 use crate::config::problem::Problems;
 use crate::sys::interfaces;
 
@@ -37,16 +37,22 @@ fn opens_a_block(text: &str) -> bool {
         && !keys.iter().any(|word| word.contains("\":") || word.contains("':"))
 }
 
-/// Reads `text`, the Corefile called `name`, as a tree of nodens' own keys.
+/// Reads `text`, the Corefile called `name`, as a tree of nodens' own keys. Blocks that name no port have `port`, and the
+/// interface to be made, if its name is given, has the addresses beside it.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(in crate::config) fn read(name: &str, text: &str) -> Result<Lowered, Problems> {
+pub(in crate::config) fn read(
+    name: &str,
+    text: &str,
+    port: u16,
+    to_be: (&str, &[IpAddr]),
+) -> Result<Lowered, Problems> {
     let base = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let corefile = parse(name, text, base, &|variable| std::env::var(variable).ok())?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let port = limits::PORT.default as u16;
-    lower(corefile, &Around { name, port, host: host.trim(), interface: &interfaces::addresses })
+    let interface = |name: &str| if name == to_be.0 { to_be.1.to_vec() } else { interfaces::addresses(name) };
+    lower(corefile, &Around { name, port, host: host.trim(), interface: &interface })
 }
 
 #[cfg(test)]

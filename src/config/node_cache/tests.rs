@@ -188,7 +188,7 @@ fn without_a_base_the_file_itself_is_read_as_it_is() {
     let (missing, _) = load();
     let missing = missing.unwrap_err().to_string();
     assert!(missing.contains("base: cannot read the Corefile: "), "{missing}");
-    fs::write(&conf, "listen: { addresses: [169.254.20.10] }\n# __PILLAR__DNS__DOMAIN__\n").unwrap();
+    fs::write(&conf, ".:53 {\n  bind 169.254.20.10\n  whoami\n}\n# __PILLAR__DNS__DOMAIN__\n").unwrap();
     let (loaded, written) = load();
     let loaded = loaded.unwrap();
     assert_eq!((loaded.rendered, written), (None, false), "it is not written over");
