@@ -19,7 +19,7 @@ const ORDER: [&str; 14] = [
 const LESS: [(&str, &[&str]); 8] = [
     ("sys", &[]),
     ("observe", &["wire", "sys"]),
-    ("config", &["wire", "observe"]),
+    ("config", &["wire", "observe", "sys::interfaces"]),
     ("cache", &["wire", "sys", "observe", "config::limits"]),
     ("upstream", &["wire", "sys", "observe", "config::limits"]),
     ("network", &["sys", "observe"]),

@@ -1,4 +1,4 @@
-//! `nodens check`: read and validate a configuration file as `serve` would, and list every problem.
+//! `nodens check`: read and validate a configuration file or Corefile as `serve` would, and list every problem.
 
 use super::output::{self, Format, Style};
 use super::{Error, Outcome};
@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 the file is usable (warnings may be printed), 1 it is not.")]
 pub struct Args {
-    /// Configuration file (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
+    /// Configuration file or Corefile (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The same.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
     /// Text for people or JSON for machines.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Format,
@@ -28,10 +31,11 @@ struct Report {
 
 /// Checks the file and prints what was found.
 pub fn run(args: Args) -> Result<Outcome, Error> {
-    let report = check(args.config.as_deref());
+    let path = args.config.or(args.file);
+    let report = check(path.as_deref());
     match args.output {
-        Format::Text => output::print(&report.text(args.config.as_deref(), Style::of_stdout()))?,
-        Format::Json => output::print_json(&report.json(args.config.as_deref()))?,
+        Format::Text => output::print(&report.text(path.as_deref(), Style::of_stdout()))?,
+        Format::Json => output::print_json(&report.json(path.as_deref()))?,
     }
     Ok(if report.problems.is_empty() { Outcome::Success } else { Outcome::Failure })
 }
@@ -81,7 +85,8 @@ impl Report {
     }
 }
 
-fn finding(found: &config::Problem) -> Value {
+/// A problem or warning for machines.
+pub(super) fn finding(found: &config::Problem) -> Value {
     json!({
         "source": found.source,
         "line": found.at.map(|(line, _)| line),

@@ -10,6 +10,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod man;
+pub mod migrate;
 pub mod network;
 pub mod node_cache;
 pub mod output;
@@ -39,6 +40,8 @@ pub enum Command {
     Demo(demo::Args),
     /// Validate a configuration file and list every problem in it.
     Check(check::Args),
+    /// Print what a Corefile means as a configuration file of nodens.
+    Migrate(migrate::Args),
     /// Ask a server and explain the answer.
     Query(query::Args),
     /// About the network of this host.
@@ -127,6 +130,7 @@ impl Command {
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(args),
             Command::Check(args) => check::run(args),
+            Command::Migrate(args) => migrate::run(args),
             Command::Query(args) => query::run(args),
             Command::Network(args) => network::run(args),
             Command::Cleanup(args) => cleanup::run(args),

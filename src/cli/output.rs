@@ -57,6 +57,11 @@ pub fn warn(message: &str) {
     let _ = writeln!(io::stderr().lock(), "nodens: {label} {message}");
 }
 
+/// Writes `value` to standard error as [`print_json`] does: what goes beside the result that standard output is for.
+pub fn remark_json(value: &serde_json::Value) {
+    let _ = writeln!(io::stderr().lock(), "{value:#}");
+}
+
 fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), Error> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::Stdout(e)),

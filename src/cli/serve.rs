@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
                   stops for good: the fallback to kube-dns goes, too."
 )]
 pub struct Args {
-    /// Configuration file (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
+    /// Configuration file or Corefile (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Serve here instead of where the file says; may be repeated. The address must exist; port 53 unless given.

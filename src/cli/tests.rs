@@ -21,7 +21,19 @@ fn only_what_works_today_is_offered() {
     let names: Vec<String> = Cli::command().get_subcommands().map(|c| c.get_name().to_owned()).collect();
     assert_eq!(
         names,
-        ["serve", "demo", "check", "query", "network", "cleanup", "config", "node-cache", "completions", "man"]
+        [
+            "serve",
+            "demo",
+            "check",
+            "migrate",
+            "query",
+            "network",
+            "cleanup",
+            "config",
+            "node-cache",
+            "completions",
+            "man"
+        ]
     );
 }
 
@@ -47,6 +59,8 @@ fn valid_lines_are_understood() {
         "nodens demo",
         "nodens demo --port 5301 --metrics 127.0.0.1:9300 --health 127.0.0.1:8081",
         "nodens check --config nodens.yaml --output json",
+        "nodens check /etc/coredns/Corefile",
+        "nodens migrate Corefile --output json",
         "nodens query web.shop.svc.cluster.local",
         "nodens query _dns._udp.kube-dns.kube-system.svc.cluster.local srv --server 127.0.0.1:5300",
         "nodens query 10.96.0.10 --tcp --dnssec",
@@ -70,6 +84,9 @@ fn invalid_lines_are_refused() {
         "nodens demo --port 0",
         "nodens demo --metrics 9253",
         "nodens check --output yaml",
+        "nodens check Corefile --config nodens.yaml",
+        "nodens migrate",
+        "nodens migrate Corefile Corefile.base",
         "nodens query",
         "nodens query a..b",
         "nodens query web NOTYPE",

@@ -169,6 +169,12 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_NODES: usize = 200_000;
 /// Each time a key or value is so many octets longer it counts as one more, or aliases could multiply long text.
 pub const NODE_OCTETS: usize = 64;
+/// Imports of snippets in one Corefile; the bound that CoreDNS has.
+pub const MAX_SNIPPET_IMPORTS: usize = 10_000;
+/// Octets of all files that one Corefile imports.
+pub const MAX_IMPORT_BYTES: usize = 16 * MAX_FILE_BYTES;
+/// Names looked at in one folder.
+pub const MAX_FOLDER: usize = 10_000;
 /// Problems reported of one file.
 pub const MAX_PROBLEMS: usize = 100;
 /// Entries of `listen.addresses` and of `metrics.listen`.

@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use crate::config::address::{Name, Place, Target, address_and_port};
 use crate::config::check::check;
+use crate::config::corefile::{self, Lowered, Surroundings};
 use crate::config::file::{self, File, schema};
 use crate::config::problem::{Problem, Problems};
 use crate::config::shape::{self, Origins};
 use crate::config::source::Source;
 use crate::config::text::{Form, Text};
-use crate::config::{Config, limits, node_cache, tree};
+use crate::config::{Config, limits, node_cache, tree, yaml};
 
 /// What the command line puts in place of parts of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,17 @@ pub struct Overrides {
     pub upstream: Vec<String>,
     /// node-cache's flags.
     pub node_cache: Option<Arc<node_cache::Over>>,
+}
+
+impl Overrides {
+    /// What node-cache's flags say of a Corefile besides.
+    fn surroundings(&self) -> Surroundings<'_> {
+        let flags = self.node_cache.as_ref().map(|over| &over.flags);
+        Surroundings {
+            port: flags.map_or(limits::PORT.default as u16, |flags| flags.port),
+            folder: flags.and_then(|flags| flags.conf.as_deref()?.parent()),
+        }
+    }
 }
 
 /// A configuration that was read, and how.
@@ -46,7 +58,7 @@ pub struct Loaded {
     pub rendered: Option<String>,
     /// [`fingerprint`] of the file's bytes.
     pub fingerprint: u64,
-    /// The file's content; empty if there is no file.
+    /// The file's content, a Corefile's as YAML; empty if there is no file.
     pub text: String,
 }
 
@@ -76,7 +88,10 @@ pub(super) fn load_from(path: Option<&Path>, default: &Path, overrides: &Overrid
 }
 
 /// The bytes of a file, and no more of them than it takes to see that there are too many.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     Handle::open(path)?.take(limits::MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -103,46 +118,90 @@ pub fn load_str(name: &str, text: &str) -> Result<Loaded, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_bytes(name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, Problems> {
+    // What is no text at all is nothing that a Corefile could be told by.
+    let is_corefile = corefile::is_corefile(name, &String::from_utf8_lossy(bytes));
+    load_as(is_corefile, name, bytes, overrides)
+}
+
+/// Reads `bytes` as a Corefile called `name`, whatever it is called.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_corefile(name: &str, bytes: &[u8]) -> Result<Loaded, Problems> {
+    load_as(true, name, bytes, &Overrides::default())
+}
+
+fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, Problems> {
     let mut origins = Origins { source: name.to_owned(), ..Origins::default() };
     let mut problems = Problems::default();
     let mut warnings = Problems::default();
-    let mut file = parse(bytes, &mut origins, &mut problems);
+    let (mut file, lowered) = parse(is_corefile, bytes, &overrides.surroundings(), &mut origins, &mut problems);
     listen(&mut file, &overrides.listen, &mut origins, &mut problems);
     upstream(&mut file, &overrides.upstream, &mut origins, &mut problems);
     if let Some(over) = &overrides.node_cache {
         node_cache::apply(&mut file, over, &mut origins);
     }
     let config = check(&file, &origins, &mut problems, &mut warnings);
+    let (mut text, mut files) = (None, Vec::new());
+    if let Some(mut lowered) = lowered {
+        for list in [&mut problems, &mut warnings] {
+            let renamed = list.0.drain(..).map(|p| if p.source == name { lowered.rename(p) } else { p }).collect();
+            list.0 = renamed;
+        }
+        warnings.0.append(&mut lowered.warnings);
+        warnings.sort();
+        text = Some(yaml::print(&lowered.tree, &lowered.comments));
+        files = lowered.files;
+    }
     if problems.is_empty() {
-        let text = String::from_utf8_lossy(bytes).into_owned();
+        let text = text.unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned());
         let fingerprint = fingerprint(bytes);
-        let (passed_over, files) = (Vec::new(), Vec::new());
+        let passed_over = Vec::new();
         return Ok(Loaded { config, warnings, passed_over, source: None, files, rendered: None, fingerprint, text });
     }
     problems.sort();
     Err(problems)
 }
 
-/// What is right in `bytes`; the rest goes to `problems`.
-fn parse(bytes: &[u8], origins: &mut Origins, problems: &mut Problems) -> File {
+/// What is right in `bytes`, and what it comes from if that is a Corefile; the rest goes to `problems`.
+fn parse(
+    is_corefile: bool,
+    bytes: &[u8],
+    around: &Surroundings<'_>,
+    origins: &mut Origins,
+    problems: &mut Problems,
+) -> (File, Option<Lowered>) {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(e) => {
             let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
             let message = format!("not UTF-8 text (line {line})");
             problems.push(origins.problem("", message));
-            return File::default();
+            return (File::default(), None);
         }
     };
-    let root = match tree::parse(text) {
-        Ok(root) => root,
+    if is_corefile {
+        return match corefile::read(&origins.source, text, around) {
+            Ok(lowered) => (understood(&lowered.tree, origins, problems), Some(lowered)),
+            Err(found) => {
+                problems.0.extend(found.0);
+                (File::default(), None)
+            }
+        };
+    }
+    match tree::parse(text) {
+        Ok(root) => (understood(&root, origins, problems), None),
         Err(e) => {
             let source = origins.source.clone();
             problems.push(Problem { source, at: Some(e.place), key: String::new(), message: e.message });
-            return File::default();
+            (File::default(), None)
         }
-    };
-    let json = shape::check(&root, &schema(), origins, problems);
+    }
+}
+
+/// What is right in the tree.
+fn understood(root: &tree::Node, origins: &mut Origins, problems: &mut Problems) -> File {
+    let json = shape::check(root, &schema(), origins, problems);
     serde_json::from_value(json).unwrap_or_else(|e| {
         problems.push(origins.problem("", format!("cannot be understood: {e}")));
         File::default()
@@ -155,6 +214,8 @@ fn listen(file: &mut File, given: &[String], origins: &mut Origins, problems: &m
         return;
     }
     file.network = file::Network::off();
+    // They are for addresses that are not there any more.
+    file.zones.iter_mut().flatten().for_each(|zone| zone.listen = None);
     let mut addresses = Vec::new();
     let mut port = None;
     for text in given {

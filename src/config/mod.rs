@@ -6,6 +6,8 @@
 
 mod address;
 mod check;
+#[allow(dead_code, unused_imports, reason = "read by the lowering")]
+mod corefile;
 mod file;
 mod later;
 pub mod limits;
@@ -24,6 +26,7 @@ mod tests;
 mod text;
 mod tree;
 mod views;
+mod yaml;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -32,8 +35,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use address::{Scheme, Secure, Target};
+#[doc(hidden)]
+pub use corefile::read_corefile;
 pub use file::{AnswerStyle, Firewall, InterfaceKind, LogFormat, LogLevel, Policy, Protocol, ReplyCode, schema};
-pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_str};
+pub use load::{Loaded, Overrides, fingerprint, load, load_bytes, load_corefile, load_str, read};
 pub use network::{Endpoint, Interface, Network};
 pub use problem::{Problem, Problems};
 pub use rules::acl::{AclAction, AclRule};
