@@ -81,8 +81,6 @@ struct Setup {
     corefile: String,
     /// What `-pidfile` and `-conf` say, if not the directory's.
     written: Option<&'static str>,
-    /// More flags.
-    flags: Vec<&'static str>,
     /// What the variable of the Service says.
     service: Option<&'static str>,
 }
@@ -104,7 +102,7 @@ impl Setup {
         ];
         let corefile = sed.iter().fold(STOCK.to_owned(), |text, (from, to)| text.replace(from, to));
         let at = [dns, metrics, health];
-        Setup { at, metrics: besides, corefile, written: None, flags: Vec::new(), service: Some("127.0.0.1") }
+        Setup { at, metrics: besides, corefile, written: None, service: Some("127.0.0.1") }
     }
 
     fn launch(&self) -> Server {
@@ -117,7 +115,12 @@ impl Setup {
         command.args(["node-cache", "-localip", "127.0.0.1,", "-conf", &written("Corefile")]);
         command.args(["-upstreamsvc=kube-dns-upstream", "--pidfile", &written("pid"), "-quiet"]);
         command.args(["-basecorefile", &of("Corefile.base"), "-kubednscm", &of("kube-dns")]);
-        command.args(["-metrics-listen-address", &self.metrics.to_string()]).args(&self.flags);
+        command.args([
+            "-metrics-listen-address",
+            &self.metrics.to_string(),
+            "-dns.port",
+            &self.at[0].port().to_string(),
+        ]);
         command.env_remove(SERVICE);
         command.envs(self.service.map(|address| (SERVICE, address)));
         Server::run(command, directory, self.at, &|_| {})

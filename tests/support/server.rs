@@ -62,9 +62,8 @@ impl Server {
         [dns, metrics, health]: [SocketAddr; 3],
         prepare: Prepare<'_>,
     ) -> Server {
-        command.stdin(Stdio::null()).stdout(Stdio::null());
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        command.stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         prepare(&mut command);
         let child = command.spawn().expect("nodens starts");
         Server { child, directory, dns, metrics, health }
