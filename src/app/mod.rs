@@ -8,6 +8,7 @@
 //! (`persist`), workers, listeners, probes. The end is the start backwards: readiness falls first, then sockets leave their
 //! groups with their queues read out, then what is in flight is answered, and the cache is saved.
 
+mod coredns;
 mod endpoints;
 mod guard;
 pub mod last_good;
@@ -70,6 +71,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Options {
     /// The validated configuration.
     pub config: Config,
+    /// Its text.
+    pub text: String,
     /// What it came from, followed when it changes; `None` when there is no file.
     pub watcher: Option<Watcher>,
     /// What was wrong with parts of that and left out.
@@ -84,9 +87,9 @@ pub struct Options {
 
 impl From<(config::Loaded, Overrides)> for Options {
     fn from((loaded, overrides): (config::Loaded, Overrides)) -> Options {
-        let config::Loaded { config, passed_over, source, files, rendered, fingerprint, .. } = loaded;
+        let config::Loaded { config, text, passed_over, source, files, rendered, fingerprint, .. } = loaded;
         let watcher = source.map(|source| Watcher::new(source, fingerprint, &files));
-        Options { config, watcher, passed_over, rendered, overrides, last_good: None }
+        Options { config, text, watcher, passed_over, rendered, overrides, last_good: None }
     }
 }
 
@@ -285,12 +288,14 @@ pub struct Prepared {
 /// When an upstream is not there.
 pub fn prepare(options: Options, log: Option<log::Log>) -> Result<Prepared, Error> {
     let config = &options.config;
-    let metrics = Metrics::new();
+    let metrics = if config.coredns_names { Metrics::with_coredns_names() } else { Metrics::new() };
+    coredns::describe(&metrics, config, &options.text);
     let upstreams = Upstreams::new(sockets::dns_addresses(config), Arc::clone(&metrics), None);
     let zones = upstreams.zones(config)?;
     let store = Arc::new(Store::new(config.cache.max_bytes));
     let resolver = Resolver::start(Arc::clone(&store), zones, limits(config), Arc::clone(&metrics), Clock::System);
     metrics::report(&metrics, Arc::clone(&store), upstreams.clone(), log.clone());
+    coredns::report(&metrics, Arc::clone(&store), upstreams.clone());
     let written = Written::default();
     Ok(Prepared { options, store, resolver, upstreams, metrics, log, persistence: None, written })
 }
@@ -351,6 +356,9 @@ pub fn start(prepared: Prepared, sockets: Sockets) -> Result<Running, Error> {
             let Err(error) = admin::serve(listener, routes, metrics, admin::Limits::default()).await;
             tracing::error!(%error, "cannot serve HTTP");
         }));
+    }
+    if let Some(health) = config.health.filter(|_| metrics.coredns().is_some()) {
+        beside.push(Box::pin(coredns::probe(Arc::clone(&metrics), health)));
     }
     let (config, last_good) = (Mutex::new(options.config), options.last_good);
     let parts = Arc::new(Parts { config, front, house, upstreams, metrics, log, last_good, written });

@@ -24,9 +24,13 @@ impl Network {
     pub(super) fn new(metrics: &Metrics, condition: Condition) -> Network {
         let state = Arc::new(Mutex::new(None));
         let read = Arc::clone(&state);
+        let coredns_names = metrics.coredns().is_some();
         metrics.register(Box::new(move |sink| {
             if let Some(state) = &*read.lock().unwrap_or_else(PoisonError::into_inner) {
                 report(sink, state);
+                if coredns_names {
+                    coredns(sink, state);
+                }
             }
         }));
         condition.set(false, "the guardian has not said yet");
@@ -81,6 +85,16 @@ fn report(sink: &mut FamilySink, state: &State) {
     let name = "coredns_nodecache_setup_errors_total";
     let known: Vec<&str> = SetupError::ALL.iter().map(|error| error.name()).collect();
     counts(sink, name, help, "errortype", &known, &state.network.setup_errors);
+}
+
+/// The same by the names of CoreDNS, or that node-cache has given up.
+fn coredns(sink: &mut FamilySink, state: &State) {
+    let panics = state.restarts.get(Reason::Panic.name()).copied().unwrap_or_default();
+    for name in ["coredns_panics_total", "coredns_panic_count_total"] {
+        sink.counter(name, "Servers that a panic ended.", &[], panics);
+    }
+    let help = "Failures while setting up the network, under the name that node-cache had for it until 2020.";
+    counts(sink, "coredns_nodecache_setup_errors", help, "errortype", &[], &state.network.setup_errors);
 }
 
 /// One counter for each of `known`, at 0 if need be, and for whatever else was counted.

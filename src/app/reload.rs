@@ -1,7 +1,7 @@
 //! A changed configuration, put in force without losing a query or the cache, but for names that are in another zone than
 //! before; an invalid one, refused and reported.
 
-use super::{Parts, acl, connection_limits, limits};
+use super::{Parts, acl, connection_limits, coredns, limits};
 use crate::config::reload::{POLL_INTERVAL, Watcher, restart_needed};
 use crate::config::{self, Config, Loaded, Overrides, Source};
 use crate::observe::metrics::Reload;
@@ -80,6 +80,7 @@ fn put_in_force(parts: &Parts, name: &Source, loaded: Loaded) {
             tracing::info!(file = %name, "the new configuration is in force");
             parts.written.write(loaded.rendered.as_deref());
             parts.metrics.reloaded(Reload::Loaded);
+            coredns::describe(&parts.metrics, &loaded.config, &loaded.text);
             if let Some(last_good) = &parts.last_good {
                 last_good.keep(&loaded.text, &loaded.config);
             }

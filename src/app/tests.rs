@@ -42,6 +42,7 @@ fn child() {
         .unwrap();
     let options = Options {
         config,
+        text,
         watcher: None,
         passed_over: Vec::new(),
         rendered: None,

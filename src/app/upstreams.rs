@@ -5,6 +5,7 @@
 //! there is no address yet), by hickory-resolver through the host's own name servers, never through ourselves.
 
 mod forward;
+mod told;
 
 use super::rules::{self, Rules};
 use crate::admin::ready::Condition;
@@ -137,6 +138,7 @@ impl Upstreams {
                 });
                 ways.push((forward, at, bound));
             }
+            let (log, errors) = (told::query_log(zone), told::errors(zone));
             for name in &zone.names {
                 let mut links = Vec::new();
                 for (forward, at, bound) in &ways {
@@ -154,7 +156,8 @@ impl Upstreams {
                 let (keep, revision) = (keep(&zone.keep), revision(zone, config));
                 let nsid = zone.nsid.as_ref().map(|name| name.as_bytes().into());
                 let (before, behind) = (before.clone(), behind.clone());
-                let zone = Zone { stale, prefetch, keep, before, behind, nsid, revision, ..plain };
+                let (log, errors) = (log.clone(), errors.clone());
+                let zone = Zone { stale, prefetch, keep, before, behind, nsid, log, errors, revision, ..plain };
                 zones.push((index, Arc::new(zone)));
             }
         }
@@ -443,8 +446,8 @@ fn keep(keep: &config::Keep) -> Keep {
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     let rules = (&zone.rewrite, &zone.dns64, &zone.acl, &zone.load_balance, &zone.hosts, &zone.respond);
-    let others = (&zone.keep, &config.answers, zone.whoami, zone.refuse_any, zone.minimal_responses);
-    format!("{rules:?}{others:?}").hash(&mut hasher);
+    let switches = (zone.whoami, zone.refuse_any, zone.minimal_responses, zone.log.is_some());
+    format!("{rules:?}{switches:?}{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -458,7 +461,7 @@ fn ttls(ttls: &config::Ttls, config: &Config) -> Ttls {
 }
 
 /// A zone as metrics name it: absolute, with its dot, as CoreDNS writes it.
-fn label(name: &str) -> String {
+pub(super) fn label(name: &str) -> String {
     if name == "." { name.to_owned() } else { format!("{name}.") }
 }
 

@@ -77,21 +77,24 @@ type Map = moka::sync::Cache<Owned, Entry, BuildAsIs>;
 /// One kind's part.
 struct Part {
     map: Map,
-    evictions: Arc<Counter>,
+    /// By the label of the zone; entries have no greater one.
+    evictions: Arc<[Counter]>,
 }
 
 impl Part {
     fn new(max_bytes: u64) -> Part {
-        let evictions = Arc::new(Counter::new());
+        let evictions: Arc<[Counter]> = (0..=u8::MAX).map(|_| Counter::new()).collect();
         let seen = Arc::clone(&evictions);
         let map = moka::sync::Cache::builder()
             .max_capacity(max_bytes)
             // Room for some of them from the start: a table that doubles moves all that it holds.
             .initial_capacity(usize::try_from(max_bytes / START_SHARE).unwrap_or(0))
             .weigher(|_, entry: &Entry| u32::try_from(entry.size() + OVERHEAD).unwrap_or(u32::MAX))
-            .eviction_listener(move |_, _, cause| {
-                if cause == RemovalCause::Size {
-                    seen.add(1);
+            .eviction_listener(move |_, entry: Entry, cause| {
+                if cause == RemovalCause::Size
+                    && let Some(counter) = seen.get(usize::from(entry.about().zone))
+                {
+                    counter.add(1);
                 }
             })
             .build_with_hasher(BuildAsIs::default());
@@ -233,7 +236,16 @@ impl Store {
     pub fn usage(&self, kind: Kind) -> Usage {
         let part = self.part(kind);
         part.map.run_pending_tasks();
-        Usage { entries: part.map.entry_count(), bytes: part.map.weighted_size(), evictions: part.evictions.get() }
+        Usage {
+            entries: part.map.entry_count(),
+            bytes: part.map.weighted_size(),
+            evictions: part.evictions.iter().map(Counter::get).sum(),
+        }
+    }
+
+    /// Entries of the zone with this label that were pushed out for want of room, since the start.
+    pub fn evictions(&self, kind: Kind, zone: u16) -> u64 {
+        self.part(kind).evictions.get(usize::from(zone)).map_or(0, Counter::get)
     }
 }
 

@@ -155,8 +155,7 @@ fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -
     }
     if problems.is_empty() {
         let text = text.unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned());
-        let fingerprint = fingerprint(bytes);
-        let passed_over = Vec::new();
+        let (fingerprint, passed_over) = (fingerprint(bytes), Vec::new());
         return Ok(Loaded { config, warnings, passed_over, source: None, files, rendered: None, fingerprint, text });
     }
     problems.sort();

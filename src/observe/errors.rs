@@ -73,15 +73,17 @@ struct State {
 /// The failures of one zone.
 #[derive(Debug)]
 pub struct Errors {
+    /// By what transport the zone's upstreams are asked first, which the words of a failure tell.
+    pub transport: &'static str,
     rules: Box<[Consolidate]>,
     state: Mutex<State>,
 }
 
 impl Errors {
     /// Tells failures together by the first of `rules` that matches, all others one by one.
-    pub fn new(rules: Vec<Consolidate>) -> Errors {
+    pub fn new(rules: Vec<Consolidate>, transport: &'static str) -> Errors {
         let counted = rules.iter().map(|_| None).collect();
-        Errors { rules: rules.into(), state: Mutex::new(State { counted, ..State::default() }) }
+        Errors { transport, rules: rules.into(), state: Mutex::new(State { counted, ..State::default() }) }
     }
 
     /// Logs or counts a failure. When it is the first of several to be told together: after what time [`Errors::tell`] is
@@ -205,7 +207,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_coredns_words() {
         let line = format!("plugin/errors: 2 example.org. A: {TIMEOUT}");
-        assert_eq!(fail(&Errors::new(Vec::new()), TIMEOUT, at(1)), (vec![(Level::ERROR, line)], None));
+        assert_eq!(fail(&Errors::new(Vec::new(), "udp"), TIMEOUT, at(1)), (vec![(Level::ERROR, line)], None));
         let odd = Question::new(&to_wire("x"), 65280, CLASS_IN).unwrap();
         let text = Failure { rcode: 5, question: &odd, why: "no" }.to_string();
         assert_eq!(text, "plugin/errors: 5 x. TYPE65280: no");
@@ -215,7 +217,7 @@ mod tests {
     fn failures_that_match_become_one_line_each_time() {
         let pattern = ".* i/o timeout$";
         let rules = vec![rule("^nothing$", Level::ERROR, false), rule(pattern, Level::WARN, false)];
-        let errors = Errors::new(rules);
+        let errors = Errors::new(rules, "udp");
         assert_eq!(fail(&errors, TIMEOUT, at(1)), (Vec::new(), Some(Duration::from_secs(10))));
         assert_eq!(fail(&errors, TIMEOUT, at(2)), (Vec::new(), None));
         assert_eq!(errors.due(at(10)), []);
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_first_is_told_at_once_if_wanted_and_not_twice() {
-        let errors = Errors::new(vec![rule("timeout", Level::INFO, true)]);
+        let errors = Errors::new(vec![rule("timeout", Level::INFO, true)], "udp");
         let (first, due) = fail(&errors, TIMEOUT, at(1));
         assert_eq!(first, [(Level::INFO, format!("plugin/errors: 2 example.org. A: {TIMEOUT}"))]);
         assert!(due.is_some());
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted() {
-        let errors = Errors::new(Vec::new());
+        let errors = Errors::new(Vec::new(), "udp");
         let told = (0..250).filter(|_| !fail(&errors, TIMEOUT, at(1)).0.is_empty()).count();
         assert_eq!(told, 100);
         let (lines, _) = fail(&errors, TIMEOUT, at(2));

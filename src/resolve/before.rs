@@ -64,7 +64,8 @@ impl Before {
         }
         if let Some((rcode, code)) = acl::answer(verdict) {
             let error = Some((code, "by the rules of this zone".into()));
-            let outcome = Outcome { plugin: Plugin::Acl, ..Outcome::empty(rcode, error, Source::Refused, zone, now) };
+            let outcome =
+                Outcome { plugin: Some(Plugin::Acl), ..Outcome::empty(rcode, error, Source::Refused, zone, now) };
             return Verdict::Settle(miss, outcome);
         }
         let asked = Asked { question, client: miss.client, proto: miss.cells.proto() };
@@ -76,8 +77,10 @@ impl Before {
             () => None,
         };
         if let Some((message, plugin)) = made {
-            let outcome =
-                Outcome { plugin, ..Outcome::of(transient(&message, miss.flags, zone, now), Source::Local, now) };
+            let outcome = Outcome {
+                plugin: Some(plugin),
+                ..Outcome::of(transient(&message, miss.flags, zone, now), Source::Local, now)
+            };
             return Verdict::Settle(miss, outcome);
         }
         if self.balance.is_some() || self.dns64.as_ref().is_some_and(|dns64| dns64.wants(miss.client.ip(), question)) {
@@ -158,7 +161,7 @@ impl Waiter for Translated {
         let (now, zone) = (after.inner.clock.now(), aaaa.zone);
         after.inner.metrics.translated.add(1);
         let entry = transient(&message, after.flags, zone, now);
-        let outcome = Outcome { plugin: Plugin::Dns64, ..Outcome::of(entry, Source::Local, now) };
+        let outcome = Outcome { plugin: Some(Plugin::Dns64), ..Outcome::of(entry, Source::Local, now) };
         after.arrange(&outcome);
     }
 

@@ -100,7 +100,7 @@ impl Behind {
             };
             let code = Header::read(&message).map_or(rcode::SERVFAIL, |header| header.rcode());
             let reply = made(message, code, question)?;
-            return Ok(Some(Got { reply, from: None, plugin: rule.plugin(), error }));
+            return Ok(Some(Got { reply, from: None, plugin: Some(rule.plugin()), error }));
         }
         Ok(None)
     }

@@ -15,6 +15,7 @@ use super::{Limits, Miss, Outcome, source_of};
 use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
 use crate::observe::queries::{Proto, QueryCells, Source};
+use crate::observe::querylog::QueryLog;
 use crate::sys::clock::{Clock, Moment};
 use crate::upstream::{Condition, Endpoint};
 use crate::wire::edns::ede;
@@ -188,6 +189,17 @@ impl Resolver {
         self.inner.zones.load().find(view, name)?.nsid.clone()
     }
 
+    /// Are queries of any zone logged?
+    #[inline]
+    pub fn has_query_logs(&self) -> bool {
+        self.inner.zones.load().logged
+    }
+
+    /// Where queries for `name` (lower-case, as on the wire) in `view` are logged, if they are.
+    pub fn query_log(&self, view: u8, name: &[u8]) -> Option<Arc<QueryLog>> {
+        self.inner.zones.load().find(view, name)?.log.clone()
+    }
+
     /// The questions of our own that must not come in.
     pub fn probes(&self) -> &Arc<Probes> {
         &self.inner.probes
@@ -301,6 +313,7 @@ impl Inner {
                 self.start(book, flight, SmallVec::from_iter([miss]), None, limits);
             }
             Some((overdue, outcome)) => {
+                self.refreshed(zone.label);
                 self.start(book, flight, Waiters::new(), Some(Box::new(overdue)), limits);
                 self.settle(miss, &outcome);
             }
@@ -326,6 +339,7 @@ impl Inner {
             return self.metrics.prefetch(Prefetch::Skipped);
         }
         self.renewing.fetch_add(1, Relaxed);
+        self.refreshed(zone.label);
         let held = zone.stale.map(|rules| Held { entry: entry.clone(), rules });
         let (inner, zone, flags) = (Arc::clone(self), Arc::clone(zone), about.flags);
         let left = about.lifetime.saturating_sub(entry.age(self.clock.now()));
@@ -333,6 +347,13 @@ impl Inner {
         let asker = Asker { client: NOBODY, proto: Proto::Tcp, place: NOBODY };
         let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, asker, prefetch };
         self.start(book, flight, Waiters::new(), None, limits);
+    }
+
+    /// Counts a look-up that nobody waits for.
+    fn refreshed(&self, zone: u16) {
+        if let Some(coredns) = self.metrics.coredns() {
+            coredns.refreshed(zone);
+        }
     }
 
     /// Sends a flight off.

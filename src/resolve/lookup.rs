@@ -3,11 +3,13 @@
 use super::failures::Failure;
 use super::flight::{Inner, without_generation};
 use super::stale::{Held, Overdue};
+use super::wording;
 use super::zones::Zone;
 use super::{Outcome, inside};
 use crate::cache::entry::{About, Refresh};
 use crate::cache::{Entry, Flags, policy};
 use crate::observe::coredns::cells::Plugin;
+use crate::observe::errors::Failure as Failed;
 use crate::observe::labels::Labels;
 use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{Prefetch, StaleReason};
@@ -52,20 +54,17 @@ pub(super) struct Got {
     /// The upstream that gave it; `None` when it was made here.
     pub(super) from: Option<Endpoint>,
     /// Whose work it is.
-    pub(super) plugin: Plugin,
+    pub(super) plugin: Option<Plugin>,
     /// The extended error that goes with it.
     pub(super) error: Option<(u16, Arc<str>)>,
 }
 
 /// Why nothing was got.
 pub(super) enum Failing {
-    /// The upstream failed.
-    Upstream {
-        /// The extended error code that says how.
-        code: u16,
-        /// The same in words.
-        why: String,
-    },
+    /// The upstream gave no reply.
+    Upstream(Error),
+    /// The upstream's reply is worth nothing.
+    Invalid(String),
     /// Nobody was asked, as too much is under way.
     Refused(String),
     /// A rule of the zone will have it so.
@@ -86,7 +85,7 @@ impl Failing {
     /// The RCODE that a client sees.
     pub(super) fn rcode(&self) -> u16 {
         match self {
-            Failing::Upstream { .. } => rcode::SERVFAIL,
+            Failing::Upstream(_) | Failing::Invalid(_) => rcode::SERVFAIL,
             Failing::Refused(_) => rcode::REFUSED,
             Failing::Rule { rcode, .. } => *rcode,
         }
@@ -95,7 +94,8 @@ impl Failing {
     /// The reason in words.
     pub(super) fn why(&self) -> Arc<str> {
         match self {
-            Failing::Upstream { why, .. } | Failing::Refused(why) => why.as_str().into(),
+            Failing::Upstream(error) => error.to_string().into(),
+            Failing::Invalid(why) | Failing::Refused(why) => why.as_str().into(),
             Failing::Rule { why, .. } => Arc::clone(why),
         }
     }
@@ -105,7 +105,7 @@ impl From<Error> for Failing {
     fn from(error: Error) -> Failing {
         match error.is_refusal() {
             true => Failing::Refused(error.to_string()),
-            false => Failing::Upstream { code: error.ede(), why: error.to_string() },
+            false => Failing::Upstream(error),
         }
     }
 }
@@ -113,12 +113,12 @@ impl From<Error> for Failing {
 /// What an upstream's reply to `question` is worth.
 pub(super) fn received(reply: Reply, question: &Question) -> Result<Got, Failing> {
     let Reply { message, server, transport, .. } = reply;
-    let invalid = |why: String| Failing::Upstream { code: ede::OTHER, why };
+    let invalid = Failing::Invalid;
     let reply = validate::reply(message, question).map_err(|error| invalid(format!("upstream {server}: {error}")))?;
     if reply.class == Class::Truncated && transport != Transport::Udp {
         return Err(invalid(format!("upstream {server} truncated its reply over TCP")));
     }
-    Ok(Got { reply, from: Some(server), plugin: Plugin::Forward, error: None })
+    Ok(Got { reply, from: Some(server), plugin: None, error: None })
 }
 
 /// A look-up.
@@ -166,8 +166,13 @@ impl Flight {
             Ok(Ok(got)) => self.judge(got, now),
             Ok(Err(Failing::Rule { rcode, why })) => self.ruled_out(rcode, why, now),
             Ok(Err(Failing::Refused(why))) => self.refused(&why, now),
-            Ok(Err(Failing::Upstream { code, why })) => self.failed(code, &why, now),
-            Err(_) => self.failed(ede::NO_REACHABLE_AUTHORITY, "no upstream answered in time", now),
+            Ok(Err(Failing::Invalid(why))) => self.failed(ede::OTHER, &why, now),
+            Ok(Err(Failing::Upstream(error))) => self.gave_up(&error, now),
+            Err(_) => {
+                let why = "no upstream answered in time";
+                self.tell(why, || format!("{why}: i/o timeout"), now);
+                self.fail(ede::NO_REACHABLE_AUTHORITY, why, now)
+            }
         };
         let newer = outcome.entry.as_ref().filter(|_| matches!(outcome.source, Source::Miss | Source::Local));
         if let Some(entry) = newer {
@@ -303,12 +308,40 @@ impl Flight {
         inside::look_up(&self.inner, asked).await
     }
 
+    /// SERVFAIL, since no reply came, or the old answer.
+    fn gave_up(&self, error: &Error, now: Moment) -> Outcome {
+        let why = error.to_string();
+        self.tell(&why, || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport)), now);
+        self.fail(error.ede(), &why, now)
+    }
+
     /// SERVFAIL, with the reason, or the old answer.
     fn failed(&self, code: u16, why: &str, now: Moment) -> Outcome {
+        self.tell(why, || why.to_owned(), now);
+        self.fail(code, why, now)
+    }
+
+    /// Says in the log why it failed, in the words that CoreDNS has for it if the zone wants these.
+    fn tell(&self, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
-        if let Some(suppressed) = LINE.allow(now) {
-            tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+        let Some(errors) = &self.zone.errors else {
+            if let Some(suppressed) = LINE.allow(now) {
+                tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+            }
+            return;
+        };
+        let failure = Failed { rcode: rcode::SERVFAIL, question: &self.question, why: &in_coredns_words() };
+        if let Some(every) = errors.failed(&failure, now) {
+            let errors = Arc::clone(errors);
+            tokio::spawn(async move {
+                sleep(every).await;
+                errors.tell(now + every);
+            });
         }
+    }
+
+    /// SERVFAIL, with the reason, or the old answer.
+    fn fail(&self, code: u16, why: &str, now: Moment) -> Outcome {
         let error = (code, why.into());
         self.or_stale(Outcome::failure(rcode::SERVFAIL, error, Source::Miss, self.zone.label, now), now)
     }

@@ -23,6 +23,7 @@ pub mod local;
 mod lookup;
 mod loops;
 mod stale;
+mod wording;
 mod zones;
 
 pub use before::Before;
@@ -107,10 +108,10 @@ pub struct Outcome {
     pub stale: Option<Staleness>,
     /// Does it show the TTLs that it came with?
     pub whole_ttl: bool,
-    /// Whose work it is.
-    pub plugin: Plugin,
     /// How the answer came about.
     pub source: Source,
+    /// Which rule wrote it, if any did.
+    pub plugin: Option<Plugin>,
     /// Label of the zone.
     pub zone: u16,
     /// When it was ready.
@@ -121,8 +122,17 @@ impl Outcome {
     /// An answer that is as good as its entry.
     fn of(entry: Entry, source: Source, at: Moment) -> Outcome {
         let (rcode, zone) = (entry.about().rcode, entry.about().zone);
-        let plugin = Plugin::of(source, true);
-        Outcome { entry: Some(entry), rcode, error: None, stale: None, whole_ttl: false, plugin, source, zone, at }
+        Outcome {
+            entry: Some(entry),
+            rcode,
+            error: None,
+            stale: None,
+            whole_ttl: false,
+            source,
+            plugin: None,
+            zone,
+            at,
+        }
     }
 
     /// A refusal, with its reason.
@@ -138,7 +148,6 @@ impl Outcome {
 
     /// An answer without records.
     fn empty(rcode: u16, error: Option<(u16, Arc<str>)>, source: Source, zone: u16, at: Moment) -> Outcome {
-        let plugin = Plugin::of(source, false);
-        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, plugin, source, zone, at }
+        Outcome { entry: None, rcode, error, stale: None, whole_ttl: false, source, plugin: None, zone, at }
     }
 }

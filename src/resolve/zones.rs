@@ -3,6 +3,8 @@
 
 use super::{Before, Behind};
 use crate::cache::{Prefetch, Stale, Ttls};
+use crate::observe::errors::Errors;
+use crate::observe::querylog::QueryLog;
 use crate::upstream::Exchange;
 use crate::wire::question::is_within;
 use std::collections::HashMap;
@@ -32,6 +34,10 @@ pub struct Zone {
     pub behind: Option<Arc<Behind>>,
     /// What clients are told who ask for the server's name (RFC 5001).
     pub nsid: Option<Arc<[u8]>>,
+    /// Whether queries are logged, and how.
+    pub log: Option<Arc<QueryLog>>,
+    /// Whether failures are told in CoreDNS's words, and how.
+    pub errors: Option<Arc<Errors>>,
     /// A number that changes with the rules that answers are made by: those made by others are forgotten.
     pub revision: u64,
 }
@@ -41,12 +47,14 @@ impl Zone {
     pub fn new(name: &[u8], label: u16, upstream: Arc<dyn Exchange>, ttls: Ttls) -> Zone {
         let (stale, prefetch, keep, nsid, revision) = (None, None, Keep::default(), None, 0);
         let (before, behind) = (None, None);
-        Zone { name: name.into(), label, upstream, ttls, stale, prefetch, keep, before, behind, nsid, revision }
+        let (log, errors) = (None, None);
+        let name = name.into();
+        Zone { name, label, upstream, ttls, stale, prefetch, keep, before, behind, nsid, log, errors, revision }
     }
 
     /// Have rules a say in each hit?
     pub fn is_ruled(&self) -> bool {
-        self.keep.whole_ttl || self.before.is_some()
+        self.keep.whole_ttl || self.before.is_some() || self.log.is_some()
     }
 }
 
@@ -82,6 +90,8 @@ pub struct Zones {
     views: Vec<Table>,
     /// Which listen addresses make which view.
     partition: Vec<Vec<SocketAddr>>,
+    /// Are queries of any zone logged?
+    pub(super) logged: bool,
 }
 
 impl Zones {
@@ -93,8 +103,10 @@ impl Zones {
     /// One table for each view: the listen addresses that make it, and its zones. At most [`crate::cache::key::VIEWS`].
     pub fn of_views(views: impl IntoIterator<Item = (Vec<SocketAddr>, Vec<Arc<Zone>>)>) -> Zones {
         let table = |zones: Vec<Arc<Zone>>| zones.into_iter().map(|zone| (zone.name.clone(), zone)).collect();
-        let (partition, views) = views.into_iter().map(|(places, zones)| (places, table(zones))).unzip();
-        Zones { views, partition }
+        let (partition, views): (_, Vec<Table>) =
+            views.into_iter().map(|(places, zones)| (places, table(zones))).unzip();
+        let logged = views.iter().flat_map(Table::values).any(|zone| zone.log.is_some());
+        Zones { views, partition, logged }
     }
 
     /// The view of the queries that come in at `place`.

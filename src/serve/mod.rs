@@ -7,6 +7,7 @@
 pub mod client;
 mod front;
 pub mod stream;
+mod told;
 pub mod udp;
 
 pub use front::{Door, Front, Verdict, judge};

@@ -5,6 +5,7 @@
 //! one round of the look-up thread has made ready goes out by one system call, without waiting for room.
 
 use super::front::{Door, Front, Verdict, judge};
+use super::told::{self, Told};
 use crate::cache::Hot;
 use crate::observe::metrics::{DropReason, Metrics};
 use crate::observe::queries::{Family, Proto, QueryCells, Source};
@@ -14,7 +15,7 @@ use crate::sys::mmsg::{Batch, Letter, Peer, SEND, Slot, send_letters};
 use crate::sys::socket;
 use crate::wire::reply::{self, Asked, OwnedAsked};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,6 +136,7 @@ impl Work {
                 let (zone, source) = (entry.about().zone, source_of(entry));
                 self.cells.query(zone, query.question.qtype());
                 self.cells.response(zone, entry.about().rcode, source);
+                self.cells.answered(|| told::hit(&query, entry, packet.len(), len));
                 match self.tally.iter_mut().find(|(z, s, _)| (*z, *s) == (zone, source)) {
                     Some((_, _, n)) => *n += 1,
                     None => self.tally.push((zone, source, 1)),
@@ -145,7 +147,8 @@ impl Work {
                 let address = peer.address();
                 let asked = OwnedAsked::from(Asked::over_udp(&query, manner));
                 let (front, door, outbox) = (self.front.clone(), self.door.clone(), self.outbox.clone());
-                let waiter = Reply { front, door, outbox, address, asked };
+                let told = Told { client: address, arrived: now, request_len: packet.len() };
+                let waiter = Reply { front, door, outbox, told, asked };
                 self.front.submit(&query, address, (&self.door, Proto::Udp), now, Box::new(waiter));
                 None
             }
@@ -157,7 +160,9 @@ impl Work {
             Verdict::Decline(query, code) => {
                 self.cells.query(0, query.question.qtype());
                 self.cells.response(0, code, Source::Local);
-                self.front.write_refusal(&Asked::over_udp(&query, manner), code, out)
+                let len = self.front.write_refusal(&Asked::over_udp(&query, manner), code, out)?;
+                self.cells.answered(|| told::refusal(&query, code, packet.len(), len));
+                Some(len)
             }
             Verdict::Drop(reason) => {
                 self.front.metrics.dropped(reason);
@@ -216,7 +221,7 @@ struct Reply {
     front: Arc<Front>,
     door: Arc<Door>,
     outbox: Arc<Outbox>,
-    address: SocketAddr,
+    told: Told,
     asked: OwnedAsked,
 }
 
@@ -231,7 +236,9 @@ impl Waiter for Reply {
             &mut large[..]
         };
         if let Some(len) = self.front.write_outcome(outcome, &asked, &self.door, out) {
-            self.outbox.post((out.get(..len).unwrap_or_default().to_vec(), self.address));
+            let response = out.get(..len).unwrap_or_default();
+            self.told.answer(&self.front, (&self.door, Proto::Udp), outcome, &asked, response);
+            self.outbox.post((response.to_vec(), self.told.client));
         }
     }
 }

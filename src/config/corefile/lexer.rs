@@ -146,7 +146,7 @@ mod tests {
         let mut shown = String::new();
         let mut end = 0;
         for token in lex(text).tokens {
-            if !shown.is_empty() {
+            if end > 0 {
                 shown.push_str(if token.place.0 == end { "|" } else { " / " });
             }
             shown.push_str(&token.text);

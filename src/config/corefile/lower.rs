@@ -13,6 +13,8 @@ mod node;
 mod plain;
 mod rewrite;
 mod template;
+#[cfg(test)]
+mod tests;
 mod variables;
 mod watch;
 mod words;

@@ -131,10 +131,11 @@ impl Lexer<'_> {
         self.at += end + 2;
         let rest = self.rest();
         let behind = rest.trim_start();
-        let closing = if behind.starts_with("-}}") { 3 } else { 2 };
-        if !rest.starts_with("}}") && !(closing == 3 && behind.len() < rest.len()) {
-            return Err(self.malformed(self.at, "a comment must be closed and stand alone"));
-        }
+        let closing = match behind.starts_with("-}}") && behind.len() < rest.len() {
+            true => 3,
+            false if rest.starts_with("}}") => 2,
+            false => return Err(self.malformed(self.at, "a comment must be closed and stand alone")),
+        };
         self.at += rest.len() - behind.len() + closing;
         Ok(None)
     }

@@ -39,6 +39,11 @@ labels! {
 }
 
 impl Plugin {
+    /// Was the cache asked before?
+    fn is_behind_the_cache(self) -> bool {
+        matches!(self, Plugin::Forward | Plugin::Hosts | Plugin::Template | Plugin::Rewrite | Plugin::Whoami)
+    }
+
     /// Who wrote an answer of which no more is known than where it came from, and whether there was one at all.
     pub fn of(source: Source, is_message: bool) -> Plugin {
         match source {
@@ -173,6 +178,7 @@ impl AnswerCells {
                 self.add(&zone.stale, 1);
             }
             Source::Miss => self.add(&zone.misses, 1),
+            Source::Local if answer.plugin.is_behind_the_cache() => self.add(&zone.misses, 1),
             Source::Local | Source::Refused => {}
         }
         if let Some(took) = answer.took {

@@ -37,18 +37,20 @@ pub struct Block {
     pub zones: Vec<String>,
     /// The numbers of its listeners.
     pub servers: Vec<u16>,
+    /// The numbers of the views that these are in.
+    pub views: Vec<u8>,
     /// The plugins that do in CoreDNS what is done for these zones here.
     pub plugins: Vec<&'static str>,
 }
 
 impl Block {
     /// The `zones` label: all of them.
-    fn label(&self) -> String {
+    pub fn label(&self) -> String {
         self.zones.join(",")
     }
 
-    /// Is it cached what is answered?
-    fn has_cache(&self) -> bool {
+    /// Are answers cached?
+    pub fn has_cache(&self) -> bool {
         self.plugins.contains(&"cache")
     }
 }

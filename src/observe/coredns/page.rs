@@ -132,13 +132,17 @@ const PREFETCH: &str = "Look-ups that nobody waits for, of answers that expire o
 
 /// Refreshes are the cache's, not a listener's: the block's first stands for all, so that the sum is right.
 fn refreshed(metrics: &Metrics, coredns: &CoreDns, blocks: &[Block], sink: &mut FamilySink) {
+    // Of two blocks with one zone, for different listeners, the first stands for both.
+    let mut told = Vec::new();
     for block in blocks.iter().filter(|block| block.has_cache()) {
         let Some(server) = block.servers.first().map(|&number| metrics.servers.name(number)) else { continue };
-        let numbers = block.zones.iter().map(|zone| metrics.zones.intern(zone));
-        let n = numbers.filter_map(|number| coredns.refreshes.get(usize::from(number))).map(Counter::get).sum();
+        let numbers: Vec<u16> = block.zones.iter().map(|zone| metrics.zones.intern(zone)).collect();
+        let news: Vec<u16> = numbers.into_iter().filter(|number| !told.contains(number)).collect();
+        let n = news.iter().filter_map(|&number| coredns.refreshes.get(usize::from(number))).map(Counter::get).sum();
         let (zones, server) = (block.label(), &*server);
         let labels = [("server", server), ("zones", &*zones), ("view", "")];
         sink.counter("coredns_cache_prefetch_total", PREFETCH, &labels, n);
+        told.extend(news);
     }
 }
 
@@ -178,6 +182,10 @@ fn answered(at: &Place<'_>, counted: &ZoneAnswers, sink: &mut FamilySink) {
                 let by = ("plugin", plugin.name());
                 let labels = [("server", at.server), ("zone", at.zone), ("view", ""), rcode, by];
                 sink.counter("coredns_dns_responses_total", "Answers, by who wrote them.", &labels, n);
+                if plugin == Plugin::Dns64 {
+                    let help = "Answers with IPv6 addresses that were made of IPv4 ones.";
+                    sink.counter("coredns_dns64_requests_translated_total", help, &[("server", at.server)], n);
+                }
             }
         }
     }

@@ -46,7 +46,7 @@ fn answers_are_there_under_the_labels_of_coredns() {
     let [zone, reverse] = ["cluster.local.", "in-addr.arpa."].map(|name| metrics.zones.intern(name));
     let server = metrics.servers.intern(SERVER);
     let zones = ["cluster.local.", "in-addr.arpa."].map(str::to_owned).to_vec();
-    let block = Block { zones, servers: vec![server], plugins: vec!["cache", "forward"] };
+    let block = Block { zones, servers: vec![server], views: vec![0], plugins: vec!["cache", "forward"] };
     metrics.coredns().unwrap().describe(vec![block]);
     let udp = metrics.cells(Proto::Udp, Family::V4, server, false);
     let tcp = metrics.cells(Proto::Tcp, Family::V6, server, true);

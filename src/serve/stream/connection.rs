@@ -8,6 +8,7 @@ use crate::resolve::source_of;
 use crate::resolve::{Outcome, Waiter};
 use crate::serve::client::Patience;
 use crate::serve::front::{Door, Front, Verdict, judge};
+use crate::serve::told::{self, Told};
 use crate::sys::clock::Moment;
 use crate::wire::header;
 use crate::wire::reply::{self, Asked, OwnedAsked};
@@ -257,17 +258,21 @@ impl Connection<'_> {
             Verdict::Hit(query, entry) => {
                 let asked = Asked::over_tcp(&query, keepalive, manner);
                 let room = entry.as_stored().message.len() + OPT_ROOM;
+                let before = self.output.len();
                 self.frame(room, |out| front.write_hit(&entry, &asked, self.door, now, out))?;
+                let len = self.output.len() - before - 2;
                 let (zone, source) = (entry.about().zone, source_of(&entry));
                 cells.query(zone, query.question.qtype());
                 cells.response(zone, entry.about().rcode, source);
+                cells.answered(|| told::hit(&query, &entry, packet.len(), len));
                 cells.duration(zone, source, Moment::now().since(now), 1);
             }
             Verdict::Miss(query) => {
                 self.outstanding += 1;
                 let asked = OwnedAsked::from(Asked::over_tcp(&query, keepalive, manner));
                 let (front, door) = (Arc::clone(front), Arc::clone(self.door));
-                let waiter = Reply { front, door, answers: self.answers.clone(), asked };
+                let told = Told { client: self.client, arrived: now, request_len: packet.len() };
+                let waiter = Reply { front, door, answers: self.answers.clone(), told, asked };
                 self.front.submit(&query, self.client, (self.door, Proto::Tcp), now, Box::new(waiter));
             }
             Verdict::Bare(header, code) => {
@@ -279,7 +284,10 @@ impl Connection<'_> {
                 cells.query(0, query.question.qtype());
                 cells.response(0, code, Source::Local);
                 let asked = Asked::over_tcp(&query, keepalive, manner);
+                let before = self.output.len();
                 self.frame(packet.len() + OPT_ROOM, |out| front.write_refusal(&asked, code, out))?;
+                let len = self.output.len() - before - 2;
+                cells.answered(|| told::refusal(&query, code, packet.len(), len));
             }
             Verdict::Drop(reason) => {
                 front.metrics.dropped(reason);
@@ -316,6 +324,7 @@ struct Reply {
     front: Arc<Front>,
     door: Arc<Door>,
     answers: mpsc::UnboundedSender<Vec<u8>>,
+    told: Told,
     asked: OwnedAsked,
 }
 
@@ -327,6 +336,9 @@ impl Waiter for Reply {
         let room = room.max(header::LEN + asked.spelled.len()) + OPT_ROOM;
         // An answer that cannot be written still counts as one: the connection must not wait for it.
         append_frame(&mut frame, room, |out| self.front.write_outcome(outcome, &asked, &self.door, out));
+        if let Some(response) = frame.get(2..) {
+            self.told.answer(&self.front, (&self.door, Proto::Tcp), outcome, &asked, response);
+        }
         // The client may have gone.
         let _ = self.answers.send(frame);
     }

@@ -14,6 +14,9 @@ use std::time::{Duration, SystemTime};
 /// The largest file that is read, in octets: some 300,000 lines.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
+/// Time of change and size, by which a file is known to be the one that was read.
+type Version = (SystemTime, u64);
+
 /// A file and what it held when it was read last.
 pub(super) struct File {
     path: PathBuf,
@@ -26,8 +29,8 @@ pub(super) struct File {
 struct State {
     /// When it is looked at next; `None` before the first time.
     next: Option<Moment>,
-    /// Time of change and size of what was read.
-    read: Option<(SystemTime, u64)>,
+    /// What was read.
+    read: Option<Version>,
     /// Why it cannot be read, if it cannot.
     failure: Option<String>,
     /// Lines that were left out.
@@ -107,8 +110,8 @@ impl File {
         }
     }
 
-    /// Its text with time of change and size, unless these are as `before`.
-    fn read(&self, before: Option<(SystemTime, u64)>) -> io::Result<Option<(Vec<u8>, (SystemTime, u64))>> {
+    /// Its text and version, unless that is as `before`.
+    fn read(&self, before: Option<Version>) -> io::Result<Option<(Vec<u8>, Version)>> {
         let about = fs::metadata(&self.path)?;
         let now = (about.modified()?, about.len());
         if !about.is_file() {

@@ -60,7 +60,11 @@ impl Table {
         let address = first.split('%').next().unwrap_or(first);
         let Ok(address) = address.parse::<IpAddr>() else { return false };
         let mut names = words.peekable();
-        names.peek().is_some() && names.fold(true, |all, name| self.add(address, name, scope) && all)
+        let mut fits = names.peek().is_some();
+        for name in names {
+            fits &= self.add(address, name, scope);
+        }
+        fits
     }
 
     /// Takes in one name of an address, if the scope holds it; `false` when it is none.

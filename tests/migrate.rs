@@ -1,0 +1,142 @@
+//! `nodens migrate`, and Corefiles wherever a configuration is read: every shape found in the wild, against the YAML that
+//! it becomes (`tests/corefiles/NAME.yaml`).
+//!
+//! After a change that is meant, `BLESS=1 cargo test --test migrate` writes those files anew, for a reader to judge.
+
+mod support;
+
+use nodens::config::{self, Overrides, load_bytes};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use support::process::{NODENS, nodens, stderr, stdout};
+
+/// The shape that is a mistake.
+const TYPO: &str = "kubesphere-typo";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corefiles")
+}
+
+/// What an installer would have filled in.
+fn filled(text: &str) -> String {
+    let values = [
+        ("@PORT@", "53"),
+        ("@MPORT@", "9253"),
+        ("@HPORT@", "8080"),
+        ("@IP@", "169.254.20.10"),
+        ("@IP2@", "10.96.0.10"),
+        ("@UP1@", "10.96.0.11"),
+        ("@UP2@", "10.1.0.53"),
+        ("@K@", "10.96.0.12"),
+        ("@TMP@", "/run/test"),
+    ];
+    let text = values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value));
+    assert!(!text.contains('@'), "something is left to fill in:\n{text}");
+    text
+}
+
+/// The shapes: their names and what stands in them.
+fn shapes() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none() {
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            found.push((name, filled(&fs::read_to_string(&path).unwrap())));
+        }
+    }
+    found.sort();
+    assert!(found.len() > 18, "only {} shapes", found.len());
+    found
+}
+
+/// Runs nodens where a Service kube-dns-upstream is.
+fn in_cluster(arguments: &[&str]) -> Output {
+    let mut command = Command::new(NODENS);
+    command.args(arguments).env("KUBE_DNS_UPSTREAM_SERVICE_HOST", "10.96.0.11").stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+#[test]
+fn every_shape_becomes_the_yaml_beside_it_and_means_the_same() {
+    let work = tempfile::tempdir().unwrap();
+    let bless = std::env::var_os("BLESS").is_some();
+    for (name, text) in shapes().into_iter().filter(|(name, _)| name != TYPO) {
+        let corefile = work.path().join(&name);
+        fs::write(&corefile, &text).unwrap();
+        let migrated = in_cluster(&["migrate", corefile.to_str().unwrap()]);
+        assert_eq!(migrated.status.code(), Some(0), "{name}: {}", stderr(&migrated));
+        let golden = folder().join(format!("{name}.yaml"));
+        if bless {
+            fs::write(&golden, stdout(&migrated)).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap();
+        assert_eq!(stdout(&migrated), expected, "{name}");
+        let checked = in_cluster(&["check", golden.to_str().unwrap()]);
+        assert_eq!(checked.status.code(), Some(0), "{name}: {}", stdout(&checked));
+        let from_yaml = load_bytes("golden.yaml", expected.as_bytes(), &Overrides::default()).unwrap().config;
+        let from_corefile = load_bytes("Corefile", text.as_bytes(), &Overrides::default()).unwrap().config;
+        assert_eq!(from_yaml, from_corefile, "{name}");
+    }
+}
+
+#[test]
+fn a_typo_is_refused_by_every_command_with_file_line_and_directive() {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("Corefile");
+    let text = shapes().into_iter().find(|(name, _)| name == TYPO).unwrap().1;
+    fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let place = format!("{file}:20:5:");
+    let migrated = nodens(&["migrate", file]);
+    assert_eq!((migrated.status.code(), stdout(&migrated)), (Some(1), String::new()));
+    assert!(stderr(&migrated).contains(&place) && stderr(&migrated).contains("prometheus:"), "{}", stderr(&migrated));
+    let checked = nodens(&["check", file]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(stdout(&checked).contains(&place), "{}", stdout(&checked));
+    let served = nodens(&["serve", "--config", file]);
+    assert_eq!(served.status.code(), Some(1));
+    assert!(stderr(&served).contains(&place), "{}", stderr(&served));
+}
+
+#[test]
+fn what_is_to_be_known_goes_to_standard_error_and_the_yaml_does_not() {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("any-name");
+    fs::write(&file, ".:53 { # all of it\n bind 127.0.0.1\n forward . __PILLAR__UPSTREAM__SERVERS__\n loop\n}\n")
+        .unwrap();
+    let file = file.to_str().unwrap();
+    let text = nodens(&["migrate", file]);
+    assert_eq!(text.status.code(), Some(0));
+    assert!(
+        stdout(&text).contains("match: [.]  # all of it") && !stdout(&text).contains("warning"),
+        "{}",
+        stdout(&text)
+    );
+    let notes = stderr(&text);
+    assert!(notes.contains(&format!("warning: {file}:3:12: __PILLAR__UPSTREAM__SERVERS__: ")), "{notes}");
+    assert!(notes.contains(&format!("warning: {file}:4:2: loop: ")), "{notes}");
+    let json = nodens(&["migrate", file, "--output", "json"]);
+    let notes: serde_json::Value = serde_json::from_str(&stderr(&json)).unwrap();
+    assert_eq!((&notes["ok"], &notes["warnings"][1]["line"]), (&true.into(), &4.into()));
+    assert_eq!(stdout(&json), stdout(&text));
+    let missing = nodens(&["migrate", "/nonexistent/Corefile"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("/nonexistent/Corefile: cannot read the Corefile"), "{}", stderr(&missing));
+}
+
+#[test]
+fn imports_are_looked_for_beside_the_file_and_known_afterwards() {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name);
+    fs::create_dir(at("custom")).unwrap();
+    fs::write(at("custom/a.override"), "log\n").unwrap();
+    fs::write(at("Corefile"), ". {\n bind 127.0.0.1\n forward . 10.0.0.1\n import custom/*.override\n}\n").unwrap();
+    let loaded = config::load(Some(&at("Corefile")), &Overrides::default()).unwrap();
+    assert!(loaded.config.zones[0].log.is_some());
+    assert!(loaded.files.contains(&at("custom/a.override")), "{:?}", loaded.files);
+    // What is kept for a server that starts while the file is broken is YAML, and complete.
+    let kept = load_bytes("last good configuration", loaded.text.as_bytes(), &Overrides::default()).unwrap();
+    assert_eq!(kept.config, loaded.config);
+}
