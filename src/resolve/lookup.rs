@@ -303,7 +303,7 @@ impl Flight {
     }
 
     /// What is answered to `question`, asked through all rules and the cache as if by who asked first.
-    pub(super) async fn look_up(&self, question: &Question) -> Option<Entry> {
+    pub(super) async fn look_up(&self, question: &Question) -> Option<Vec<u8>> {
         let asked = inside::Question { question, flags: self.flags, asker: self.asker };
         inside::look_up(&self.inner, asked).await
     }

@@ -189,9 +189,7 @@ impl Front {
             }
             Some(entry) => {
                 let fresh = matches!(outcome.source, Source::Miss | Source::Local);
-                let aged = || Ttl::Aged(if outcome.whole_ttl { 0 } else { entry.age(outcome.at) });
-                let ttl = outcome.stale.map_or_else(aged, |stale| Ttl::Fixed(stale.ttl));
-                reply::answer(&entry.as_stored(), asked, ttl, fresh, &notes, out)
+                reply::answer(&entry.as_stored(), asked, outcome.ttl(entry), fresh, &notes, out)
             }
             None => reply::empty(asked, outcome.rcode, &notes, out),
         }
