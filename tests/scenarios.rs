@@ -110,4 +110,10 @@ scenarios! {
     e21_zones_by_whole_labels
     hosts_before_upstreams
     respond_before_upstreams
+    rules_acl
+    rules_dns64
+    rules_dns64_over_ipv4
+    rules_load_balance
+    rules_rewrite_cname
+    rules_rewrite_name
 }
