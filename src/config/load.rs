@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::config::address::{Name, Place, Target, address_and_port};
 use crate::config::check::check;
-use crate::config::corefile::{self, Lowered};
+use crate::config::corefile::{self, Lowered, Surroundings};
 use crate::config::file::{self, File, schema};
 use crate::config::problem::{Problem, Problems};
 use crate::config::shape::{self, Origins};
@@ -28,6 +28,18 @@ pub struct Overrides {
     pub upstream: Vec<String>,
     /// node-cache's flags.
     pub node_cache: Option<Arc<node_cache::Over>>,
+}
+
+impl Overrides {
+    /// What node-cache's flags say of a Corefile besides.
+    fn surroundings(&self) -> Surroundings<'_> {
+        let flags = self.node_cache.as_ref().map(|over| &over.flags);
+        Surroundings {
+            port: flags.map_or(limits::PORT.default as u16, |flags| flags.port),
+            folder: flags.and_then(|flags| flags.conf.as_deref()?.parent()),
+            interface: flags.map_or(("", &[]), |flags| (&flags.interface_name, &flags.local_ips)),
+        }
+    }
 }
 
 /// A configuration that was read, and how.
@@ -176,10 +188,7 @@ fn parse_corefile(
     problems: &mut Problems,
 ) -> (File, Option<Lowered>) {
     let Some(text) = text(bytes, origins, problems) else { return (File::default(), None) };
-    let flags = overrides.node_cache.as_ref().map(|over| &over.flags);
-    let port = flags.map_or(limits::PORT.default as u16, |flags| flags.port);
-    let interface = flags.map_or(("", &[][..]), |flags| (&flags.interface_name, &flags.local_ips));
-    match corefile::read(&origins.source, text, port, interface) {
+    match corefile::read(&origins.source, text, &overrides.surroundings()) {
         Ok(lowered) => (understood(&lowered.tree, origins, problems), Some(lowered)),
         Err(found) => {
             problems.0.extend(found.0);

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::config::load::{Loaded, Overrides, load_bytes, read};
+use crate::config::load::{Loaded, Overrides, fingerprint, load_bytes, read};
 use crate::config::problem::{Problem, Problems};
 use crate::config::{Config, Target};
 pub(super) use apply::apply;
@@ -131,6 +131,7 @@ impl NodeCache {
         if self.cluster_dns.is_none() && template::needs_cluster_dns(text) {
             loaded.warnings.push(self.missing());
         }
+        loaded.fingerprint = fingerprint(bytes);
         loaded.rendered = Some(rendered);
         *kept = kube_dns;
         Ok(loaded)

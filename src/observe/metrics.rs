@@ -106,8 +106,6 @@ pub struct Metrics {
     pub coalesced: Counter,
     /// Lookups under way.
     pub in_flight: Gauge,
-    /// Answers whose IPv6 addresses were made of IPv4 ones (RFC 6147).
-    pub translated: Counter,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
     /// What the rules of zones did.
@@ -153,7 +151,6 @@ impl Metrics {
             servers: Labels::new(Labels::SERVERS),
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
-            translated: Counter::new(),
             http_closed: Counter::new(),
             rules: RuleCounts::default(),
             dropped: Default::default(),

@@ -18,6 +18,7 @@ use crate::config::AclAction;
 use crate::observe::coredns::cells::Plugin;
 use crate::observe::metrics::DropReason;
 use crate::observe::queries::Source;
+use crate::observe::rules::AclVerdict;
 use crate::sys::clock::Moment;
 use crate::wire::header::Header;
 use crate::wire::question::{Question, rtype};
@@ -58,7 +59,14 @@ impl Before {
         zone: u16,
     ) -> Verdict {
         let now = inner.clock.now();
-        let verdict = self.acl.as_ref().map_or(AclAction::Allow, |acl| acl.verdict(miss.client.ip(), question));
+        let verdict = match &self.acl {
+            None => AclAction::Allow,
+            Some(acl) => {
+                let verdict = acl.verdict(miss.client.ip(), question);
+                inner.metrics.rules.acl(counted(verdict));
+                verdict
+            }
+        };
         if verdict == AclAction::Drop {
             return Verdict::Drop(miss, DropReason::NotAllowed);
         }
@@ -90,6 +98,16 @@ impl Before {
             miss.waiter = Box::new(After { rules, inner, question, flags: miss.flags, asker, next });
         }
         Verdict::Go(miss)
+    }
+}
+
+/// As what a verdict is counted.
+fn counted(verdict: AclAction) -> AclVerdict {
+    match verdict {
+        AclAction::Allow => AclVerdict::Allowed,
+        AclAction::Block => AclVerdict::Blocked,
+        AclAction::Filter => AclVerdict::Filtered,
+        AclAction::Drop => AclVerdict::Dropped,
     }
 }
 
@@ -154,14 +172,19 @@ struct Translated {
 impl Waiter for Translated {
     fn answer(self: Box<Self>, a: &Outcome) {
         let Translated { aaaa, after } = *self;
-        let made = after.rules.dns64.as_ref().zip(aaaa.entry.as_ref()).zip(a.entry.as_ref()).and_then(
-            |((dns64, old), new)| dns64.synthesise(&after.question, old.as_stored().message, new.as_stored().message),
-        );
+        let messages = aaaa.message().zip(a.message());
+        let made = after
+            .rules
+            .dns64
+            .as_ref()
+            .zip(messages)
+            .and_then(|(dns64, (aaaa, a))| dns64.synthesise(&after.question, &aaaa, &a));
         let Some(message) = made else { return after.arrange(&aaaa) };
         let (now, zone) = (after.inner.clock.now(), aaaa.zone);
-        after.inner.metrics.translated.add(1);
+        after.inner.metrics.rules.translated.add(1);
         let entry = transient(&message, after.flags, zone, now);
-        let outcome = Outcome { plugin: Some(Plugin::Dns64), ..Outcome::of(entry, Source::Local, now) };
+        let (plugin, error) = (Some(Plugin::Dns64), a.error.clone());
+        let outcome = Outcome { plugin, error, ..Outcome::of(entry, Source::Local, now) };
         after.arrange(&outcome);
     }
 

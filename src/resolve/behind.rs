@@ -6,7 +6,8 @@ use super::local::minimal::minimal;
 use super::local::rewrite::{Rewrites, Rewritten};
 use super::local::{Answers, Asked, Said};
 use super::lookup::{Failing, Flight, Got, received};
-use crate::cache::Entry;
+use crate::observe::limit::RateLimit;
+use crate::observe::rules::Rewriting;
 use crate::upstream::Query;
 use crate::wire::edns::OPT_LEN;
 use crate::wire::header::{Header, rcode};
@@ -15,6 +16,7 @@ use crate::wire::question::Question;
 use crate::wire::record::Section;
 use crate::wire::validate;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// The rules, and in which order they are asked.
@@ -34,7 +36,9 @@ impl Behind {
         let asker = flight.asker;
         let asked = Asked { question: &flight.question, client: asker.client, proto: asker.proto };
         let rewritten = match &self.rewrites {
-            Some(rewrites) => rewrites.request(&asked, Some(asker.place)).map_err(|error| Failing::rule(&error))?,
+            Some(rewrites) => rewrites
+                .request(&asked, Some(asker.place))
+                .map_err(|error| cannot(flight, &error, Rewriting::InvalidName))?,
             None => None,
         };
         let Some(Rewritten { question, options, undo }) = rewritten else {
@@ -59,9 +63,9 @@ impl Behind {
             Some(question) => flight.look_up(&question).await,
             None => None,
         };
-        let more = more.as_ref().map(|entry| entry.as_stored().message);
-        let restored = undo.restore(got.reply.message, got.reply.rcode, &flight.question, more);
-        let restored = restored.map_err(|error| Failing::rule(&error))?;
+        let restored = undo.restore(got.reply.message, got.reply.rcode, &flight.question, more.as_deref());
+        let restored = restored.map_err(|error| cannot(flight, &error, Rewriting::Unwritable))?;
+        flight.inner.metrics.rules.rewritten(Rewriting::Done);
         let reply = made(restored.message, restored.rcode, &flight.question)?;
         Ok(Got { reply, ..got })
     }
@@ -106,14 +110,24 @@ impl Behind {
     }
 }
 
+/// A question that cannot be rewritten, or an answer that cannot be changed back.
+fn cannot(flight: &Flight, error: &dyn std::error::Error, outcome: Rewriting) -> Failing {
+    static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
+    flight.inner.metrics.rules.rewritten(outcome);
+    if let Some(suppressed) = LINE.allow(flight.inner.clock.now()) {
+        tracing::warn!(question = ?flight.question, %error, suppressed, "a rule of the zone cannot be followed");
+    }
+    Failing::rule(error)
+}
+
 /// An answer that was made here.
 fn made(message: Vec<u8>, rcode: u16, question: &Question) -> Result<validate::Reply, Failing> {
     validate::made_here(message, rcode, question).map_err(|error| Failing::rule(&error))
 }
 
 /// `message` with the answers of `more`, if that could be had, behind its own.
-fn join(message: Vec<u8>, more: Option<Entry>) -> Vec<u8> {
-    let more = more.and_then(|entry| Message::read(entry.as_stored().message));
+fn join(message: Vec<u8>, more: Option<Vec<u8>>) -> Vec<u8> {
+    let more = more.and_then(|more| Message::read(&more));
     let (Some(mut more), Some(mut whole)) = (more, Message::read(&message)) else { return message };
     whole.section_mut(Section::Answer).append(more.section_mut(Section::Answer));
     whole.write().unwrap_or(message)

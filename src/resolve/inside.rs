@@ -6,7 +6,7 @@
 use super::flight::Inner;
 use super::lookup::Asker;
 use super::{Miss, Outcome, Waiter};
-use crate::cache::{Entry, Flags};
+use crate::cache::Flags;
 use crate::wire;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -38,19 +38,19 @@ pub(super) fn submit(inner: &Arc<Inner>, asked: Question<'_>, waiter: Box<dyn Wa
     inner.take(miss);
 }
 
-/// The answer to `asked`, if there is one.
-pub(super) async fn look_up(inner: &Arc<Inner>, asked: Question<'_>) -> Option<Entry> {
+/// The answer to `asked`, if there is one, with the TTLs that a client would see.
+pub(super) async fn look_up(inner: &Arc<Inner>, asked: Question<'_>) -> Option<Vec<u8>> {
     let (sender, receiver) = oneshot::channel();
     submit(inner, asked, Box::new(Inside(sender)));
     receiver.await.ok()?
 }
 
 /// A rule that waits.
-struct Inside(oneshot::Sender<Option<Entry>>);
+struct Inside(oneshot::Sender<Option<Vec<u8>>>);
 
 impl Waiter for Inside {
     fn answer(self: Box<Self>, outcome: &Outcome) {
         // Whoever asked may have given up.
-        let _ = self.0.send(outcome.entry.clone());
+        let _ = self.0.send(outcome.message());
     }
 }

@@ -22,6 +22,7 @@ mod inside;
 pub mod local;
 mod lookup;
 mod loops;
+mod numbers;
 mod stale;
 mod wording;
 mod zones;
@@ -39,6 +40,7 @@ use crate::observe::queries::{QueryCells, Source};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::rcode;
+use crate::wire::reply::{self, Ttl};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +135,19 @@ impl Outcome {
             zone,
             at,
         }
+    }
+
+    /// What its TTLs show.
+    pub fn ttl(&self, entry: &Entry) -> Ttl {
+        match self.stale {
+            Some(stale) => Ttl::Fixed(stale.ttl),
+            None => Ttl::Aged(if self.whole_ttl { 0 } else { entry.age(self.at) }),
+        }
+    }
+
+    /// Its message as a client would see it, TTLs and all; `None` when it has no records.
+    fn message(&self) -> Option<Vec<u8>> {
+        self.entry.as_ref().map(|entry| reply::showing(&entry.as_stored(), self.ttl(entry)))
     }
 
     /// A refusal, with its reason.

@@ -15,7 +15,7 @@ use crate::sys::mmsg::{Batch, Letter, Peer, SEND, Slot, send_letters};
 use crate::sys::socket;
 use crate::wire::reply::{self, Asked, OwnedAsked};
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +88,8 @@ struct Work {
 
 impl Work {
     fn run(mut self, retiring: &AtomicBool) {
-        let mut batch = Batch::with_room(usize::from(self.front.manner.udp_limit));
+        let mut batch =
+            Batch::for_socket(usize::from(self.front.manner.udp_limit), self.door.place.ip().is_unspecified());
         loop {
             let n = match batch.receive(self.outbox.socket.as_fd()) {
                 Ok(n) => n,
@@ -123,7 +124,7 @@ impl Work {
     /// Answers one packet in place and returns the reply's length, or hands it over, or drops it.
     #[inline]
     fn handle(&mut self, slot: Slot<'_>, now: Moment) -> Option<usize> {
-        let Slot { packet, reply: out, peer } = slot;
+        let Slot { packet, reply: out, peer, origin } = slot;
         if let Some(reason) = self.unwelcome(peer) {
             self.front.metrics.dropped(reason);
             return None;
@@ -148,7 +149,7 @@ impl Work {
                 let asked = OwnedAsked::from(Asked::over_udp(&query, manner));
                 let (front, door, outbox) = (self.front.clone(), self.door.clone(), self.outbox.clone());
                 let told = Told { client: address, arrived: now, request_len: packet.len() };
-                let waiter = Reply { front, door, outbox, told, asked };
+                let waiter = Reply { front, door, outbox, told, asked, origin };
                 self.front.submit(&query, address, (&self.door, Proto::Udp), now, Box::new(waiter));
                 None
             }
@@ -223,6 +224,8 @@ struct Reply {
     outbox: Arc<Outbox>,
     told: Told,
     asked: OwnedAsked,
+    /// The address that the query came to, where the socket has several.
+    origin: Option<IpAddr>,
 }
 
 impl Waiter for Reply {
@@ -238,7 +241,7 @@ impl Waiter for Reply {
         if let Some(len) = self.front.write_outcome(outcome, &asked, &self.door, out) {
             let response = out.get(..len).unwrap_or_default();
             self.told.answer(&self.front, (&self.door, Proto::Udp), outcome, &asked, response);
-            self.outbox.post((response.to_vec(), self.told.client));
+            self.outbox.post((response.to_vec(), self.told.client, self.origin));
         }
     }
 }

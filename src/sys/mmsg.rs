@@ -6,10 +6,11 @@
 
 #![expect(unsafe_code, reason = "the kernel is handed pointers into buffers that this module owns")]
 
+use super::origin::Control;
 use smallvec::SmallVec;
 use socket2::SockAddr;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
@@ -36,6 +37,8 @@ pub struct Batch {
     send: Box<[libc::mmsghdr]>,
     received: usize,
     queued: usize,
+    /// Where packets came to, if their socket has several addresses.
+    origins: Option<Box<[Control]>>,
 }
 
 /// What a batch brought at one place.
@@ -46,6 +49,8 @@ pub struct Slot<'a> {
     pub reply: &'a mut [u8],
     /// Where it came from.
     pub peer: Peer<'a>,
+    /// The address that it came to, where the socket has several.
+    pub origin: Option<IpAddr>,
 }
 
 /// A peer's address, parsed when somebody wants it.
@@ -87,11 +92,12 @@ impl Default for Batch {
 impl Batch {
     /// Buffers for [`BATCH`] packets.
     pub fn new() -> Batch {
-        Batch::with_room(SEND)
+        Batch::for_socket(SEND, false)
     }
 
-    /// The same, with at least `room` octets for each reply.
-    pub fn with_room(room: usize) -> Batch {
+    /// The same, with at least `room` octets for each reply. With `origins`, replies leave from where their packets came to:
+    /// for a socket that was made for all addresses ([`super::socket::udp`]).
+    pub fn for_socket(room: usize, origins: bool) -> Batch {
         let room = room.max(SEND);
         let mut batch = Batch {
             // Zeroed by the kernel, page by page as they are used: a quiet worker uses a few.
@@ -105,6 +111,7 @@ impl Batch {
             send: zeroed(BATCH),
             received: BATCH,
             queued: 0,
+            origins: origins.then(|| vec![Control::default(); BATCH].into()),
         };
         for i in 0..BATCH {
             batch.receive_iov[i] = libc::iovec { iov_base: batch.packets[i].as_mut_ptr().cast(), iov_len: RECEIVE };
@@ -130,6 +137,10 @@ impl Batch {
             header.msg_hdr.msg_namelen = ADDRESS_LEN;
             header.msg_hdr.msg_flags = 0;
         }
+        if let Some(origins) = &mut self.origins {
+            let used = origins.iter_mut().zip(&mut self.receive[..self.received]);
+            used.for_each(|(origin, header)| origin.lend(&mut header.msg_hdr, Control::ROOM));
+        }
         self.received = 0;
         // SAFETY: every header points at buffers of this struct, which live as long as it and are not moved (boxed);
         // their lengths are those set in `new`.
@@ -150,12 +161,18 @@ impl Batch {
     /// The packet at `i`, below what [`Batch::receive`] returned.
     #[inline]
     pub fn slot(&mut self, i: usize) -> Slot<'_> {
-        let len = (self.receive[i].msg_len as usize).min(RECEIVE);
+        let (len, origin) = ((self.receive[i].msg_len as usize).min(RECEIVE), self.origin(i));
         Slot {
             packet: &self.packets[i][..len],
             reply: &mut self.replies[i * self.room..(i + 1) * self.room],
             peer: Peer(&self.peers[i]),
+            origin,
         }
+    }
+
+    fn origin(&self, i: usize) -> Option<IpAddr> {
+        self.origins.as_ref()?;
+        Control::address(&self.receive[i].msg_hdr)
     }
 
     /// Is slot `i` no packet at all, but the sign that the socket was shut down and its queue is empty?
@@ -173,6 +190,11 @@ impl Batch {
         iov.iov_len = len.min(reply.len());
         header.msg_name = (&raw mut self.peers[i]).cast();
         header.msg_namelen = self.receive[i].msg_hdr.msg_namelen;
+        if let Some(origins) = &mut self.origins
+            && let Some(address) = Control::address(&self.receive[i].msg_hdr)
+        {
+            origins[i].leave_from(address, header);
+        }
         self.queued += 1;
     }
 
@@ -217,23 +239,33 @@ unsafe fn send_all(socket: BorrowedFd<'_>, headers: &mut [libc::mmsghdr]) -> usi
     lost
 }
 
-/// A message and where it goes.
-pub type Letter = (Vec<u8>, SocketAddr);
+/// A message, where it goes, and from where if the socket has several addresses.
+pub type Letter = (Vec<u8>, SocketAddr, Option<IpAddr>);
 
 /// Sends `letters`, all with one system call where the kernel takes them; returns how many could not be sent. A full
 /// socket buffer is not waited for.
 pub fn send_letters(socket: BorrowedFd<'_>, letters: &mut [Letter]) -> usize {
     let mut lost = 0;
     for part in letters.chunks_mut(BATCH) {
-        let mut addresses: SmallVec<[SockAddr; 8]> = part.iter().map(|(_, to)| SockAddr::from(*to)).collect();
+        let mut addresses: SmallVec<[SockAddr; 8]> = part.iter().map(|(_, to, _)| SockAddr::from(*to)).collect();
         let mut buffers: SmallVec<[libc::iovec; 8]> = SmallVec::new();
-        buffers.extend(part.iter_mut().map(|(m, _)| libc::iovec { iov_base: m.as_mut_ptr().cast(), iov_len: m.len() }));
+        buffers
+            .extend(part.iter_mut().map(|(m, ..)| libc::iovec { iov_base: m.as_mut_ptr().cast(), iov_len: m.len() }));
         let mut headers: SmallVec<[libc::mmsghdr; 8]> = zeroed(part.len()).into_iter().collect();
         for ((header, buffer), address) in headers.iter_mut().zip(&mut buffers).zip(&mut addresses) {
             header.msg_hdr.msg_iov = buffer;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = address.as_ptr().cast_mut().cast();
             header.msg_hdr.msg_namelen = address.len();
+        }
+        let mut origins: SmallVec<[Control; 1]> = SmallVec::new();
+        if part.iter().any(|(.., from)| from.is_some()) {
+            origins.resize(part.len(), Control::default());
+            for ((origin, header), (.., from)) in origins.iter_mut().zip(&mut headers).zip(part.iter()) {
+                if let Some(from) = from {
+                    origin.leave_from(*from, &mut header.msg_hdr);
+                }
+            }
         }
         // SAFETY: names, buffers and messages are those set just above; none is moved or dropped before the call is over.
         lost += unsafe { send_all(socket, &mut headers) };
@@ -288,13 +320,42 @@ mod tests {
     }
 
     #[test]
+    fn replies_leave_from_where_the_packet_came_to() {
+        for (any, ways) in [("0.0.0.0:0", ["127.0.0.1", "127.0.0.2"]), ("[::]:0", ["::1", "::1"])] {
+            let Ok(server) = crate::sys::socket::udp(any.parse().unwrap()) else { continue };
+            let port = server.local_addr().unwrap().port();
+            let mut batch = Batch::for_socket(SEND, true);
+            for way in ways.map(|way| SocketAddr::new(way.parse().unwrap(), port)) {
+                let client = UdpSocket::bind(SocketAddr::new(way.ip(), 0)).unwrap();
+                // A connected socket takes nothing but what comes from where it sent to.
+                client.connect(way).unwrap();
+                client.send(b"first").unwrap();
+                assert_eq!(batch.receive(server.as_fd()).unwrap(), 1);
+                let origin = batch.slot(0).origin;
+                assert_eq!(origin, Some(way.ip()));
+                batch.slot(0).reply[..2].copy_from_slice(b"in");
+                batch.queue(0, 2);
+                assert_eq!(batch.send(server.as_fd()), 0);
+                let mut letters = vec![(b"later".to_vec(), client.local_addr().unwrap(), origin)];
+                assert_eq!(send_letters(server.as_fd(), &mut letters), 0);
+                let mut buf = [0; 16];
+                client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+                for expected in [&b"in"[..], b"later"] {
+                    let length = client.recv(&mut buf).unwrap();
+                    assert_eq!(&buf[..length], expected);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn letters_reach_their_addresses() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let clients: Vec<UdpSocket> = (0..100).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let letter = |(i, c): (usize, &UdpSocket)| (vec![i as u8; i + 1], c.local_addr().unwrap());
+        let letter = |(i, c): (usize, &UdpSocket)| (vec![i as u8; i + 1], c.local_addr().unwrap(), None);
         let mut letters: Vec<Letter> = clients.iter().enumerate().map(letter).collect();
         // Nobody can be reached at port 0; the others are none the worse for it.
-        letters.insert(50, (vec![1], "127.0.0.1:0".parse().unwrap()));
+        letters.insert(50, (vec![1], "127.0.0.1:0".parse().unwrap(), None));
         assert_eq!(send_letters(server.as_fd(), &mut letters), 1);
         for (i, client) in clients.iter().enumerate() {
             let mut buf = [0; 256];

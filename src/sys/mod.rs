@@ -6,6 +6,7 @@ pub mod confine;
 pub mod interfaces;
 pub mod memory;
 pub mod mmsg;
+mod origin;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;

@@ -36,6 +36,12 @@ pub fn udp_closed(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(BUFFER)?;
     socket.set_send_buffer_size(BUFFER)?;
     no_path_mtu_discovery(&socket, address.is_ipv6())?;
+    if address.ip().is_unspecified() {
+        match address {
+            SocketAddr::V4(_) => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V6(_) => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+        }
+    }
     Ok(socket.into())
 }
 
@@ -202,7 +208,7 @@ mod tests {
             }
         }
         assert_eq!(packets, [vec![0], vec![1], vec![2], vec![]], "an empty datagram is not the end");
-        let mut letters = [(vec![7], client.local_addr().unwrap())];
+        let mut letters = [(vec![7], client.local_addr().unwrap(), None)];
         assert_eq!(send_letters(socket.as_fd(), &mut letters), 0);
         let mut buf = [0; 8];
         assert_eq!(client.recv(&mut buf).unwrap(), 1, "it can still answer");

@@ -246,6 +246,13 @@ fn set_ttls(message: &mut [u8], ttl_at: &[u8], shown: Ttl) {
     }
 }
 
+/// A copy of `stored` that shows these TTLs, for those who make another answer of it.
+pub fn showing(stored: &Stored<'_>, ttl: Ttl) -> Vec<u8> {
+    let mut message = stored.message.to_vec();
+    set_ttls(&mut message, stored.ttl_at, ttl);
+    message
+}
+
 /// Where a message is cut, and its header after that.
 struct Cut {
     end: usize,

@@ -61,6 +61,8 @@ pub struct Zone {
     pub serve_stale: Stale,
     /// Prefetches; the same.
     pub prefetch: Prefetch,
+    /// Keys of rules (`rewrite`, `acl`, ...), as they stand in the configuration file.
+    pub rules: yaml_serde::Mapping,
 }
 
 /// How stale answers are given; what is not written is the product's default.
@@ -119,6 +121,7 @@ impl Default for Zone {
             failure_ttl: Span(config::limits::FAILURE_TTL.default),
             serve_stale: Stale::default(),
             prefetch: Prefetch::default(),
+            rules: yaml_serde::Mapping::new(),
         }
     }
 }

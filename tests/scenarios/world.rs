@@ -12,10 +12,17 @@ use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::BinEncodable;
 use nodens::cache::{Hot, Prefetch, Stale, Store, Ttls};
-use nodens::config::limits;
+use nodens::config::{self, limits};
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
-use nodens::resolve::{Limits, Outcome, Resolver, Waiter, Zone, Zones};
+use nodens::resolve::local::Answers;
+use nodens::resolve::local::acl::Acl as Rules;
+use nodens::resolve::local::balance::Balance;
+use nodens::resolve::local::dns64::Dns64;
+use nodens::resolve::local::hosts::Hosts;
+use nodens::resolve::local::rewrite::Rewrites;
+use nodens::resolve::local::template::Templates;
+use nodens::resolve::{Before, Behind, Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
 use nodens::serve::{Door, Front, Verdict, judge};
 use nodens::sys::clock::{Clock, Moment};
@@ -135,10 +142,12 @@ impl World {
             });
             let p = &zone.prefetch;
             let prefetch = p.enabled.then_some(Prefetch { min_hits: p.min_hits, remaining: p.remaining });
+            let (before, behind) = rules(&zone.names, &zone.rules)?;
             for name in &zone.names {
                 let upstream = Arc::clone(&script) as Arc<dyn Exchange>;
                 let label = metrics.zones.intern(name);
-                zones.push(Zone { stale, prefetch, ..Zone::new(&wire(name)?, label, upstream, ttls) });
+                let zone = Zone { stale, prefetch, ..Zone::new(&wire(name)?, label, upstream, ttls) };
+                zones.push(Zone { before: before.clone(), behind: behind.clone(), ..zone });
             }
         }
         let (limits, zones) = (Limits::default(), Zones::new(zones));
@@ -441,4 +450,30 @@ fn lines(records: &[Record]) -> String {
 /// A name as on the wire, lower-case.
 fn wire(name: &str) -> Result<Vec<u8>, String> {
     absolute(name)?.to_lowercase().to_bytes().map_err(|e| e.to_string())
+}
+
+/// The rules before and behind the cache that these keys of a zone stand for.
+fn rules(names: &[String], keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Before>>, Option<Arc<Behind>>), String> {
+    if keys.is_empty() {
+        return Ok((None, None));
+    }
+    // Of JSON too YAML is made.
+    let keys = serde_json::to_string(keys).map_err(|e| e.to_string())?;
+    let rest = keys.strip_prefix('{').ok_or("no keys")?;
+    let text = format!("{{\"zones\": [{{\"match\": {names:?}, \"forward\": {{\"to\": [\"192.0.2.53\"]}}, {rest}]}}");
+    let loaded = config::load_str("rules", &text).map_err(|problems| problems.to_string())?;
+    let zone = &loaded.config.zones[0];
+    let before = Before {
+        acl: Some(Rules::new(&zone.acl)),
+        refuse_any: zone.refuse_any,
+        whoami: zone.whoami,
+        dns64: zone.dns64.map(Dns64::new),
+        balance: zone.load_balance.as_ref().map(|rule| Arc::new(Balance::new(rule))),
+    };
+    let rewrites = Rewrites::new(&zone.rewrite).map_err(|e| e.to_string())?;
+    let templates = Templates::new(&zone.respond, Arc::default()).map_err(|e| e.to_string())?;
+    let mut answers: Vec<Arc<dyn Answers>> = vec![Arc::new(templates)];
+    answers.extend(zone.hosts.as_ref().map(|hosts| Arc::new(Hosts::new(hosts)) as Arc<dyn Answers>));
+    let behind = Behind { rewrites: Some(rewrites), minimal: zone.minimal_responses, answers };
+    Ok((Some(Arc::new(before)), Some(Arc::new(behind))))
 }

@@ -52,9 +52,18 @@ impl Server {
         std::fs::write(directory.path().join("nodens.yaml"), server_config).unwrap();
         let mut command = Command::new(NODENS);
         command.args(["serve", "--config"]).arg(directory.path().join("nodens.yaml"));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Server::run(command, directory, [dns, metrics, health], prepare)
+    }
+
+    /// Runs `command`, which will answer there; its log goes to `directory`.
+    pub fn run(
+        mut command: Command,
+        directory: TempDir,
+        [dns, metrics, health]: [SocketAddr; 3],
+        prepare: Prepare<'_>,
+    ) -> Server {
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
-        command.stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         prepare(&mut command);
         let child = command.spawn().expect("nodens starts");
         Server { child, directory, dns, metrics, health }
@@ -80,6 +89,11 @@ impl Server {
         let new = self.directory.path().join("new.yaml");
         std::fs::write(&new, self.whole(config)).unwrap();
         std::fs::rename(new, self.config_path()).unwrap();
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// What it has logged.

@@ -105,6 +105,27 @@ log: {{ format: text }}\n{rest}",
         Guardian { child, directory, setup: self.clone(), ended: None }
     }
 
+    /// Starts it in the place of node-cache, with the arguments of the stock manifest and `flags`; `corefile` is the base,
+    /// where LOCAL and VIP stand for what is listened on.
+    pub fn launch_as_node_cache(&self, world: &World, corefile: &str, flags: &[&str]) -> Guardian {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("kube-dns")).unwrap();
+        fs::write(at("Corefile.base"), corefile).unwrap();
+        let mut command = world.node.mortal(self.program.to_str().unwrap());
+        command.args(["node-cache", "-localip", &self.addresses.join(","), "-upstreamsvc", "kube-dns-upstream"]);
+        command.arg("-conf").arg(at("Corefile")).arg("-pidfile").arg(at("pid"));
+        command.arg("-basecorefile").arg(at("Corefile.base")).arg("-kubednscm").arg(at("kube-dns")).args(flags);
+        command.env_remove("KUBE_DNS_UPSTREAM_SERVICE_HOST");
+        if !self.upstream.is_empty() {
+            command.env("KUBE_DNS_UPSTREAM_SERVICE_HOST", self.upstream);
+        }
+        let log = fs::File::create(at("log")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().expect("nsenter runs");
+        Guardian { child, directory, setup: self.clone(), ended: None }
+    }
+
     /// Starts it and waits until everybody is served by it and the way to kube-dns is prepared.
     pub fn start(&self, world: &World) -> Guardian {
         let mut guardian = self.launch(world);
@@ -157,6 +178,11 @@ impl Guardian {
     /// Its configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.directory.path().join("nodens.yaml")
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// What both processes have logged.

@@ -27,7 +27,7 @@ use crate::config::tree::Place;
 
 pub(super) use address::{Scheme, key};
 pub(super) use lower::Lowered;
-pub(super) use read::{is_corefile, read};
+pub(super) use read::{Surroundings, is_corefile, read};
 
 /// A word of the text and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

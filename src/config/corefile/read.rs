@@ -8,6 +8,16 @@ use crate::config::corefile::parse;
 use crate::config::problem::Problems;
 use crate::sys::interfaces;
 
+/// What is known of a Corefile besides its text.
+pub(in crate::config) struct Surroundings<'a> {
+    /// The port of blocks that name none.
+    pub(in crate::config) port: u16,
+    /// Where relative imports start; the Corefile's own folder if that is not said.
+    pub(in crate::config) folder: Option<&'a Path>,
+    /// The name of the interface that is yet to be made, and the addresses that it will hold.
+    pub(in crate::config) interface: (&'a str, &'a [IpAddr]),
+}
+
 /// Whether the file called `name` is a Corefile and not YAML.
 ///
 /// It is by its name: `Corefile`, `Corefile.base` and the like are, what ends in .yaml, .yml or .json is not. Any other
@@ -37,20 +47,19 @@ fn opens_a_block(text: &str) -> bool {
         && !keys.iter().any(|word| word.contains("\":") || word.contains("':"))
 }
 
-/// Reads `text`, the Corefile called `name`, as a tree of nodens' own keys. Blocks that name no port have `port`, and the
-/// interface to be made, if its name is given, has the addresses beside it.
+/// Reads `text`, the Corefile called `name`, as a tree of nodens' own keys.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(in crate::config) fn read(
-    name: &str,
-    text: &str,
-    port: u16,
-    to_be: (&str, &[IpAddr]),
-) -> Result<Lowered, Problems> {
-    let base = Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub(in crate::config) fn read(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Lowered, Problems> {
+    let base = around
+        .folder
+        .or_else(|| Path::new(name).parent())
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let corefile = parse(name, text, base, &|variable| std::env::var(variable).ok())?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let (port, to_be) = (around.port, around.interface);
     let interface = |name: &str| if name == to_be.0 { to_be.1.to_vec() } else { interfaces::addresses(name) };
     lower(corefile, &Around { name, port, host: host.trim(), interface: &interface })
 }

@@ -188,7 +188,7 @@ fn without_a_base_the_file_itself_is_read_as_it_is() {
     let (missing, _) = load();
     let missing = missing.unwrap_err().to_string();
     assert!(missing.contains("base: cannot read the Corefile: "), "{missing}");
-    fs::write(&conf, ".:53 {\n  bind 169.254.20.10\n  whoami\n}\n# __PILLAR__DNS__DOMAIN__\n").unwrap();
+    fs::write(&conf, ".:53 {\n  bind 169.254.20.10\n  forward . 10.0.0.1\n  # __PILLAR__DNS__SERVER__\n}\n").unwrap();
     let (loaded, written) = load();
     let loaded = loaded.unwrap();
     assert_eq!((loaded.rendered, written), (None, false), "it is not written over");
@@ -214,4 +214,89 @@ fn the_folder_of_the_config_map_is_read_file_by_file() {
     fs::remove_file(kube_dns.join("upstreamNameservers")).unwrap();
     fs::create_dir(kube_dns.join("upstreamNameservers")).unwrap();
     assert_eq!(sources.load(&over(&flags)).unwrap().passed_over.len(), 1, "no file");
+}
+
+/// The Corefile of the stock manifest, with its indentation.
+fn stock() -> String {
+    let block = |key: &str, cache: &str, upstream: &str, health: &str| {
+        format!(
+            "{key}:53 {{\n    errors\n    cache {cache}\n    reload\n    loop\n    bind __PILLAR__LOCAL__DNS__ \
+             __PILLAR__DNS__SERVER__\n    forward . {upstream}\n    prometheus :9253\n{health}    }}\n"
+        )
+    };
+    let own = "__PILLAR__CLUSTER__DNS__ {\n            force_tcp\n    }";
+    let bounds = "{\n            success 9984 30\n            denial 9984 5\n    }";
+    [
+        block("__PILLAR__DNS__DOMAIN__", bounds, own, "    health __PILLAR__LOCAL__DNS__:8080\n"),
+        block("in-addr.arpa", "30", own, ""),
+        block("ip6.arpa", "30", own, ""),
+        block(".", "30", "__PILLAR__UPSTREAM__SERVERS__", ""),
+    ]
+    .concat()
+}
+
+#[test]
+fn the_stock_corefile_means_what_it_does_in_node_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = stock().replace("__PILLAR__LOCAL__DNS__", "169.254.20.10");
+    let both =
+        both.replace("__PILLAR__DNS__SERVER__", "10.96.0.10").replace("__PILLAR__DNS__DOMAIN__", "cluster.local");
+    let alone = both.replace(" 10.96.0.10", "").replace("__PILLAR__CLUSTER__DNS__", "10.96.0.10");
+    for (text, local, cluster_dns) in
+        [(both, "169.254.20.10,10.96.0.10", "10.0.0.7:53"), (alone, "169.254.20.10", "10.96.0.10:53")]
+    {
+        let sources = NodeCache::new(&flags(folder.path(), &format!("-localip {local}")), service);
+        let loaded = complete(&sources, &text, None).unwrap();
+        let config = loaded.config;
+        let listen: Vec<String> = config.listen.addresses.iter().map(ToString::to_string).collect();
+        let expected: Vec<String> = local.split(',').map(|ip| format!("{ip}:53")).collect();
+        assert_eq!(listen, expected);
+        assert!(loaded.warnings.0.iter().all(|warning| warning.key == "loop"), "{}", loaded.warnings);
+        let names: Vec<&str> = config.zones.iter().flat_map(|zone| &zone.names).map(String::as_str).collect();
+        assert_eq!(names, ["cluster.local", "in-addr.arpa", "ip6.arpa", "."]);
+        let found: Vec<String> = targets(&config);
+        assert_eq!(found, [cluster_dns, cluster_dns, cluster_dns, "/etc/resolv.conf"]);
+        assert_eq!(config.health, "169.254.20.10:8080".parse().ok());
+        assert_eq!(config.metrics, ["0.0.0.0:9253".parse().unwrap()]);
+        assert_eq!(config.metrics_optional, ["0.0.0.0:9353".parse().unwrap()]);
+        assert!(config.coredns_names && config.network_is_on());
+        assert_eq!(config.network_addresses().len(), local.split(',').count());
+    }
+}
+
+#[test]
+fn a_wildcard_does_without_an_interface_only_where_there_are_no_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = ".:53 {\n  bind 0.0.0.0\n  health\n  forward . 10.0.0.1\n}\n";
+    let with = |line: &str| {
+        let sources = NodeCache::new(&flags(folder.path(), line), service);
+        complete(&sources, text, None).unwrap().config
+    };
+    let on = with("-localip 169.254.20.10,10.96.0.10");
+    assert!(on.network_is_on() && on.network_addresses().len() == 2);
+    assert!(!with("-localip 169.254.20.10 -setupinterface=false -setupiptables=false").network_is_on());
+    assert!(!with("-localip=").network_is_on());
+}
+
+#[test]
+fn what_is_imported_is_looked_for_from_the_written_file_and_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let etc = folder.path().join("etc");
+    fs::create_dir_all(etc.join("custom")).unwrap();
+    fs::write(etc.join("custom/one.override"), "log\n").unwrap();
+    let text = ".:54 {\n  bind 127.0.0.1\n  import custom/*.override\n  forward . 10.0.0.1\n}\n";
+    let line = format!("-conf {} -p 54", etc.join("Corefile").display());
+    let loaded = complete(&NodeCache::new(&flags(folder.path(), &line), service), text, None).unwrap();
+    assert!(loaded.files.iter().any(|file| file.ends_with("custom/one.override")), "{:?}", loaded.files);
+}
+
+#[test]
+fn the_port_is_that_of_blocks_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = NodeCache::new(&flags(folder.path(), "-dns.port 5300"), service);
+    let text = ". {\n  bind 127.0.0.1\n  forward . 10.0.0.1\n}\n";
+    let stub = [("stubDomains", r#"{"a.example": ["10.0.0.2"]}"#)];
+    let loaded = complete(&sources, text, Some(&stub)).unwrap().config;
+    let listen: Vec<String> = loaded.listen.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["127.0.0.1:5300", "169.254.20.10:5300"], "stub domains are served on -localip");
 }
