@@ -3,6 +3,8 @@
 //!
 //! After a change that is meant, `BLESS=1 cargo test --test migrate` writes those files anew, for a reader to judge.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot go on without")]
+
 mod support;
 
 use hickory_proto::op::Message;

@@ -246,7 +246,7 @@ mod tests {
         fn any_tree_is_read_back_as_it_was(root in arbitrary(), remark in ".{0,20}") {
             let comment = |line, alone| Comment { text: remark.replace('\n', " "), line, alone };
             let comments = [comment(1, false), comment(1, true), comment(3, false), comment(9, true)];
-            for comments in [&[][..], &comments] {
+            for comments in [&[][..], &comments[..]] {
                 let text = print(&root, comments);
                 let back = parse(&text).map_err(|e| TestCaseError::fail(format!("{e:?} in\n{text}")))?;
                 prop_assert_eq!(bare(&back), bare(&root), "{}", text);
@@ -259,7 +259,7 @@ mod tests {
         let text =
             "a: { b: 1, c: [x, \"y z\"] }\nd:\n  e: 2\n  f:\n    - 10.0.0.1\n    - \"[::1]:53\"\n  g: \"\"\n  h: []\n";
         assert_eq!(print(&parse(text).unwrap(), &[]), text);
-        let wide = format!("a: [{}]\n", vec!["aaaaaaaaaaaa"; 10].join(", "));
+        let wide = format!("a: [{}]\n", ["aaaaaaaaaaaa"; 10].join(", "));
         let printed = print(&parse(&wide).unwrap(), &[]);
         assert_eq!(printed.lines().count(), 11, "{printed}");
     }
