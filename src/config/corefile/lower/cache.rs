@@ -173,10 +173,9 @@ pub(super) fn cache(reading: &mut Reading<'_>, lines: &[&Directive], keys: &mut 
 fn only(reading: &mut Reading<'_>, zones: &[Word], keys: &mut Map) {
     let mut names = Vec::new();
     for word in zones {
-        match zone_names(&word.text) {
-            Ok(found) => names.extend(found.into_iter().map(|name| text(word.from, name))),
-            // CoreDNS takes them for names that nobody asks for.
-            Err(_) => {}
+        // Others CoreDNS takes for names that nobody asks for.
+        if let Ok(found) = zone_names(&word.text) {
+            names.extend(found.into_iter().map(|name| text(word.from, name)));
         }
         let shown = quoted(&word.text);
         match word.text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {

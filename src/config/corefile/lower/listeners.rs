@@ -186,11 +186,10 @@ fn bind(
         for property in line.body.iter().flatten() {
             match property.0.split_first() {
                 Some((name, rest)) if name.text == "except" => {
-                    if reading.first(name, rest, "except ADDRESS").is_some() {
-                        let without: Vec<IpAddr> =
-                            rest.iter().flat_map(|word| addresses(word, interface, reading)).collect();
-                        these.retain(|(ip, _)| !without.contains(ip));
-                    }
+                    let _ = reading.first(name, rest, "except ADDRESS");
+                    let without: Vec<IpAddr> =
+                        rest.iter().flat_map(|word| addresses(word, interface, reading)).collect();
+                    these.retain(|(ip, _)| !without.contains(ip));
                 }
                 Some((name, _)) => reading.unknown(name, &["except"]),
                 None => {}

@@ -60,12 +60,7 @@ fn word(keys: &mut Map, key: &str, word: &Word) {
 }
 
 /// Takes the kind of comparison off `words`, if there are more than `without`; exact if not.
-fn kind<'w>(
-    reading: &mut Reading<'_>,
-    words: &mut &[&'w Word],
-    without: usize,
-    place: Place,
-) -> Option<(Place, String)> {
+fn kind(reading: &mut Reading<'_>, words: &mut &[&Word], without: usize, place: Place) -> Option<(Place, String)> {
     if words.len() <= without {
         return Some((place, "exact".to_owned()));
     }
