@@ -325,7 +325,7 @@ fn queries_and_failures_are_logged_as_coredns_does() {
         _ => addresses(&q.message(), 1, 300).into(),
     });
     let config = format!(
-        "log: {{ format: coredns }}\nzones: [{{ match: [example], forward: {{ to: [\"{}\"], timeout: 100ms }}, cache: {{ serveStale: {{ enabled: false }} }},\n\
+        "log: {{ format: coredns }}\nzones: [{{ match: [example], forward: {{ to: [\"{}\"], timeout: 100ms }}, cache: {{ serveStale: {{ enabled: false }} }}, \
          log: {{ classes: [success, error], format: '{{common}} {{/forward/upstream}}' }}, errors: {{}} }}]\n",
         upstream.address()
     );

@@ -172,12 +172,12 @@ fn every_metric_is_in_the_readme_and_no_other() {
 
 /// Is it the name of a metric that nodens has of its own, or of node-cache?
 fn is_metric(word: &str) -> bool {
-    let ours = ["nodens_", "coredns_"].iter().any(|prefix| word.starts_with(prefix));
+    let ours = ["nodens_", "coredns_"].iter().any(|prefix| word.starts_with(prefix) && word != *prefix);
     ours && !word.contains(is_no_name)
 }
 
 fn is_no_name(c: char) -> bool {
-    !(c.is_ascii_lowercase() || c == '_')
+    !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
 #[test]

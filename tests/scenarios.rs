@@ -108,4 +108,12 @@ scenarios! {
     e16_flush
     e20_refresh_that_is_always_refused
     e21_zones_by_whole_labels
+    hosts_before_upstreams
+    respond_before_upstreams
+    rules_acl
+    rules_dns64
+    rules_dns64_over_ipv4
+    rules_load_balance
+    rules_rewrite_cname
+    rules_rewrite_name
 }

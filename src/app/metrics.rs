@@ -22,6 +22,7 @@ pub(super) fn report(metrics: &Metrics, store: Arc<Store>, upstreams: Upstreams,
         cache(sink, &store);
         upstreams.servers().iter().for_each(|server| upstream(sink, server));
         loops(sink, &upstreams);
+        upstreams.rules().report(sink);
         let tally = upstreams.tally();
         let help = "Queries refused because as many as forward.maxConcurrent allows were waiting for an upstream.";
         sink.counter("nodens_upstream_rejected_total", help, &[], tally.rejected.get());

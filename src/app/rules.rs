@@ -2,6 +2,8 @@
 //! hosts and weights. They are followed while the daemon runs, by the side thread, and kept over a reload that says the
 //! same of them.
 
+mod metrics;
+
 use crate::config;
 use crate::observe::limit::RateLimit;
 use crate::resolve::local::Answers;

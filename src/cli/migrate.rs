@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<Outcome, Error> {
 fn read(path: &Path) -> Result<config::Loaded, config::Problems> {
     let name = path.display().to_string();
     match config::read(path) {
-        Ok(bytes) => config::load_corefile(&name, &bytes),
+        Ok(bytes) => config::load_corefile(&name, &bytes, &config::Overrides::default()),
         Err(e) => {
             let message = format!("cannot read the Corefile: {e}");
             Err(config::Problems(vec![config::Problem { source: name, at: None, key: String::new(), message }]))

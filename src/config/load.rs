@@ -37,6 +37,7 @@ impl Overrides {
         Surroundings {
             port: flags.map_or(limits::PORT.default as u16, |flags| flags.port),
             folder: flags.and_then(|flags| flags.conf.as_deref()?.parent()),
+            interface: flags.map_or(("", &[]), |flags| (&flags.interface_name, &flags.local_ips)),
         }
     }
 }
@@ -127,15 +128,18 @@ pub fn load_bytes(name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loa
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn load_corefile(name: &str, bytes: &[u8]) -> Result<Loaded, Problems> {
-    load_as(true, name, bytes, &Overrides::default())
+pub fn load_corefile(name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, Problems> {
+    load_as(true, name, bytes, overrides)
 }
 
 fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -> Result<Loaded, Problems> {
     let mut origins = Origins { source: name.to_owned(), ..Origins::default() };
     let mut problems = Problems::default();
     let mut warnings = Problems::default();
-    let (mut file, lowered) = parse(is_corefile, bytes, &overrides.surroundings(), &mut origins, &mut problems);
+    let (mut file, lowered) = match is_corefile {
+        true => parse_corefile(bytes, overrides, &mut origins, &mut problems),
+        false => (parse(bytes, &mut origins, &mut problems), None),
+    };
     listen(&mut file, &overrides.listen, &mut origins, &mut problems);
     upstream(&mut file, &overrides.upstream, &mut origins, &mut problems);
     if let Some(over) = &overrides.node_cache {
@@ -162,38 +166,45 @@ fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -
     Err(problems)
 }
 
-/// What is right in `bytes`, and what it comes from if that is a Corefile; the rest goes to `problems`.
-fn parse(
-    is_corefile: bool,
+/// What is right in `bytes`; the rest goes to `problems`.
+fn parse(bytes: &[u8], origins: &mut Origins, problems: &mut Problems) -> File {
+    let root = text(bytes, origins, problems).map(tree::parse);
+    match root {
+        Some(Ok(root)) => understood(&root, origins, problems),
+        Some(Err(e)) => {
+            let source = origins.source.clone();
+            problems.push(Problem { source, at: Some(e.place), key: String::new(), message: e.message });
+            File::default()
+        }
+        None => File::default(),
+    }
+}
+
+/// The same of a Corefile, and what came of it on the way.
+fn parse_corefile(
     bytes: &[u8],
-    around: &Surroundings<'_>,
+    overrides: &Overrides,
     origins: &mut Origins,
     problems: &mut Problems,
 ) -> (File, Option<Lowered>) {
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
+    let Some(text) = text(bytes, origins, problems) else { return (File::default(), None) };
+    match corefile::read(&origins.source, text, &overrides.surroundings()) {
+        Ok(lowered) => (understood(&lowered.tree, origins, problems), Some(lowered)),
+        Err(found) => {
+            problems.0.extend(found.0);
+            (File::default(), None)
+        }
+    }
+}
+
+/// The text in `bytes`, if they are one.
+fn text<'b>(bytes: &'b [u8], origins: &Origins, problems: &mut Problems) -> Option<&'b str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text),
         Err(e) => {
             let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
-            let message = format!("not UTF-8 text (line {line})");
-            problems.push(origins.problem("", message));
-            return (File::default(), None);
-        }
-    };
-    if is_corefile {
-        return match corefile::read(&origins.source, text, around) {
-            Ok(lowered) => (understood(&lowered.tree, origins, problems), Some(lowered)),
-            Err(found) => {
-                problems.0.extend(found.0);
-                (File::default(), None)
-            }
-        };
-    }
-    match tree::parse(text) {
-        Ok(root) => (understood(&root, origins, problems), None),
-        Err(e) => {
-            let source = origins.source.clone();
-            problems.push(Problem { source, at: Some(e.place), key: String::new(), message: e.message });
-            (File::default(), None)
+            problems.push(origins.problem("", format!("not UTF-8 text (line {line})")));
+            None
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn print(root: &Node, comments: &[Comment]) -> String {
     }
     let mut rest = Vec::new();
     for comment in comments {
-        let shown = format!("# {}", comment.text.replace(char::is_control, " ").trim());
+        let shown = format!("# {}", comment.text.replace(|c| !is_printable(c), " ").trim());
         if let Some(line) = writer.behind(comment) {
             line.behind.push(shown);
         } else if let Some(line) = writer.below(comment) {
@@ -88,8 +88,9 @@ impl Writer {
             let head = format!("{before}{}:", scalar(&entry.key));
             match &entry.node.value {
                 Value::List(items) if is_zones && !items.is_empty() => {
-                    self.line(depth, head, entry.place.0);
-                    self.items(items, depth, true);
+                    // What stands above the first zone is about that.
+                    self.line(depth, head, 0);
+                    self.items(items, depth + 2, true);
                 }
                 _ => self.value_at(&entry.node, depth, head, entry.place.0, depth + before.len()),
             }
@@ -148,6 +149,7 @@ fn flow(node: &Node) -> Option<String> {
     match &node.value {
         Value::Null => Some("~".to_owned()),
         Value::Scalar(text) => Some(scalar(text)),
+        Value::List(items) if items.iter().any(|item| matches!(item.value, Value::Map(_))) => None,
         Value::List(items) => {
             let items: Option<Vec<String>> = items.iter().map(line).collect();
             Some(format!("[{}]", items?.join(", ")))
@@ -159,6 +161,11 @@ fn flow(node: &Node) -> Option<String> {
             Some(format!("{{ {} }}", entries?.join(", ")))
         }
     }
+}
+
+/// Whether `c` may stand in YAML as it is and ends no line there.
+fn is_printable(c: char) -> bool {
+    !c.is_control() && !['\u{feff}', '\u{2028}', '\u{2029}', '\u{fffe}', '\u{ffff}'].contains(&c)
 }
 
 /// One value, in quotes unless it is plain whatever stands around it.
@@ -268,8 +275,7 @@ mod tests {
             comment("second", 4, true),
             comment("end", 7, true),
         ];
-        let expected =
-            "# above\nlisten: 1\nzones:\n- match: a\n  cache: 2  # behind\n# second\n- match: b\nhealth: 3\n# end\n";
+        let expected = "# above\nlisten: 1\nzones:\n  - match: a\n    cache: 2  # behind\n  # second\n  - match: b\nhealth: 3\n# end\n";
         assert_eq!(print(&root, &comments), expected);
     }
 }

@@ -9,13 +9,13 @@ use super::before::Verdict;
 use super::failures::{Failures, Recheck};
 use super::lookup::{Asker, Flight};
 use super::loops::Probes;
+use super::numbers::Numbers;
 use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
 use crate::cache::{Entry, Flags, Store};
 use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
 use crate::observe::queries::{Proto, QueryCells, Source};
-use crate::observe::querylog::QueryLog;
 use crate::sys::clock::{Clock, Moment};
 use crate::upstream::{Condition, Endpoint};
 use crate::wire::edns::ede;
@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -101,7 +101,7 @@ pub(super) struct Inner {
     renewing: AtomicUsize,
     /// Where queries of our own are counted: nowhere that anybody looks.
     pub(super) uncounted: Arc<QueryCells>,
-    upstreams: RwLock<HashMap<Endpoint, u16, Random>>,
+    upstreams: Numbers,
 }
 
 impl Resolver {
@@ -119,7 +119,7 @@ impl Resolver {
             probes: Arc::default(),
             renewing: AtomicUsize::new(0),
             uncounted,
-            upstreams: RwLock::default(),
+            upstreams: Numbers::default(),
         });
         let (queue, arrivals) = mpsc::unbounded_channel();
         tokio::spawn(sort(Arc::clone(&inner), arrivals));
@@ -179,25 +179,10 @@ impl Resolver {
         self.inner.book().flights.len()
     }
 
-    /// The view of the queries that come in at `place`.
-    pub fn view(&self, place: SocketAddr) -> u8 {
-        self.inner.zones.load().view(place)
-    }
-
-    /// The server's name (RFC 5001) for who asks for `name` (lower-case, as on the wire) in `view`.
-    pub fn name(&self, view: u8, name: &[u8]) -> Option<Arc<[u8]>> {
-        self.inner.zones.load().find(view, name)?.nsid.clone()
-    }
-
-    /// Are queries of any zone logged?
+    /// The zones that are in force now.
     #[inline]
-    pub fn has_query_logs(&self) -> bool {
-        self.inner.zones.load().logged
-    }
-
-    /// Where queries for `name` (lower-case, as on the wire) in `view` are logged, if they are.
-    pub fn query_log(&self, view: u8, name: &[u8]) -> Option<Arc<QueryLog>> {
-        self.inner.zones.load().find(view, name)?.log.clone()
+    pub fn zones(&self) -> arc_swap::Guard<Arc<Zones>> {
+        self.inner.zones.load()
     }
 
     /// The questions of our own that must not come in.
@@ -487,17 +472,7 @@ impl Inner {
 
     /// The number of an upstream in metrics and entries.
     pub(super) fn upstream(&self, server: &Endpoint) -> u16 {
-        if let Some(&label) = self.upstreams.read().unwrap_or_else(PoisonError::into_inner).get(server) {
-            return label;
-        }
-        let label = self.metrics.upstreams.intern(&server.to_string());
-        // The registry is bounded; this table must be as well, however often addresses change.
-        let mut known = self.upstreams.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= 1024 {
-            known.clear();
-        }
-        known.insert(server.clone(), label);
-        label
+        self.upstreams.of(server, &self.metrics)
     }
 }
 

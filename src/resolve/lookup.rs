@@ -287,6 +287,7 @@ impl Flight {
 
     /// REFUSED, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
     fn refused(&self, why: &str, now: Moment) -> Outcome {
+        self.tell_as(rcode::REFUSED, why, now);
         let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.into(), now));
         held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, why))
     }
@@ -324,13 +325,17 @@ impl Flight {
     /// Says in the log why it failed, in the words that CoreDNS has for it if the zone wants these.
     fn tell(&self, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
-        let Some(errors) = &self.zone.errors else {
-            if let Some(suppressed) = LINE.allow(now) {
-                tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
-            }
-            return;
-        };
-        let failure = Failed { rcode: rcode::SERVFAIL, question: &self.question, why: &in_coredns_words() };
+        if self.zone.errors.is_some() {
+            self.tell_as(rcode::SERVFAIL, &in_coredns_words(), now);
+        } else if let Some(suppressed) = LINE.allow(now) {
+            tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
+        }
+    }
+
+    /// Says so as CoreDNS does, at once or together with others like it, if the zone wants that.
+    fn tell_as(&self, rcode: u16, why: &str, now: Moment) {
+        let Some(errors) = &self.zone.errors else { return };
+        let failure = Failed { rcode, question: &self.question, why };
         if let Some(every) = errors.failed(&failure, now) {
             let errors = Arc::clone(errors);
             tokio::spawn(async move {

@@ -22,6 +22,7 @@ mod inside;
 pub mod local;
 mod lookup;
 mod loops;
+mod numbers;
 mod stale;
 mod wording;
 mod zones;

@@ -91,7 +91,7 @@ pub struct Zones {
     /// Which listen addresses make which view.
     partition: Vec<Vec<SocketAddr>>,
     /// Are queries of any zone logged?
-    pub(super) logged: bool,
+    pub logged: bool,
 }
 
 impl Zones {

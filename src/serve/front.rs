@@ -121,7 +121,7 @@ impl Front {
         let family = if place.is_ipv4() { Family::V4 } else { Family::V6 };
         let server = self.metrics.server(place);
         let cells = [Proto::Udp, Proto::Tcp].map(|proto| self.metrics.cells(proto, family, server, true));
-        let view = AtomicU8::new(self.resolver.view(place));
+        let view = AtomicU8::new(self.resolver.zones().view(place));
         let door = Arc::new(Door { place, view, cells });
         doors.push(Arc::clone(&door));
         door
@@ -132,7 +132,7 @@ impl Front {
     pub fn assign_views(&self) {
         let mut changed = false;
         for door in self.doors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let view = self.resolver.view(door.place);
+            let view = self.resolver.zones().view(door.place);
             changed |= door.view.swap(view, Relaxed) != view;
         }
         if changed {
@@ -226,7 +226,7 @@ impl Front {
     /// The server's name, for a client that asks for it, if it has one.
     fn name(&self, asked: &Asked<'_>, door: &Door) -> Option<Arc<[u8]>> {
         let question = asked.wants_name().then(|| Question::read(asked.spelled)).flatten()?;
-        self.resolver.name(door.view(), question.name())
+        self.resolver.zones().find(door.view(), question.name())?.nsid.clone()
     }
 
     /// How an answer came about, for a client that asks (`wire::edns::EXPLAIN`).

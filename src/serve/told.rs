@@ -81,11 +81,12 @@ impl Told {
             dnssec_ok,
             took: None,
         });
-        if !front.resolver.has_query_logs() {
+        let zones = front.resolver.zones();
+        if !zones.logged {
             return;
         }
         let Some(question) = Question::read(asked.spelled) else { return };
-        if let Some(log) = front.resolver.query_log(door.view(), question.name()) {
+        if let Some(log) = zones.find(door.view(), question.name()).and_then(|zone| zone.log.as_ref()) {
             log.write(&Logged {
                 client: self.client,
                 local: door.place.ip(),

@@ -13,7 +13,7 @@ const WORDS: usize = 8;
 /// One message's control buffer.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
-pub struct Control([usize; WORDS]);
+pub(super) struct Control([usize; WORDS]);
 
 impl Control {
     /// Has `header` receive into it, or send from it.

@@ -15,10 +15,13 @@ use nodens::cache::{Hot, Prefetch, Stale, Store, Ttls};
 use nodens::config::{self, limits};
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
+use nodens::resolve::local::Answers;
 use nodens::resolve::local::acl::Acl as Rules;
 use nodens::resolve::local::balance::Balance;
 use nodens::resolve::local::dns64::Dns64;
+use nodens::resolve::local::hosts::Hosts;
 use nodens::resolve::local::rewrite::Rewrites;
+use nodens::resolve::local::template::Templates;
 use nodens::resolve::{Before, Behind, Limits, Outcome, Resolver, Waiter, Zone, Zones};
 use nodens::serve::client::Acl;
 use nodens::serve::{Door, Front, Verdict, judge};
@@ -139,7 +142,7 @@ impl World {
             });
             let p = &zone.prefetch;
             let prefetch = p.enabled.then_some(Prefetch { min_hits: p.min_hits, remaining: p.remaining });
-            let (before, behind) = rules(&zone.rules)?;
+            let (before, behind) = rules(&zone.names, &zone.rules)?;
             for name in &zone.names {
                 let upstream = Arc::clone(&script) as Arc<dyn Exchange>;
                 let label = metrics.zones.intern(name);
@@ -450,14 +453,14 @@ fn wire(name: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The rules before and behind the cache that these keys of a zone stand for.
-fn rules(keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Before>>, Option<Arc<Behind>>), String> {
+fn rules(names: &[String], keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Before>>, Option<Arc<Behind>>), String> {
     if keys.is_empty() {
         return Ok((None, None));
     }
     // Of JSON too YAML is made.
     let keys = serde_json::to_string(keys).map_err(|e| e.to_string())?;
     let rest = keys.strip_prefix('{').ok_or("no keys")?;
-    let text = format!("{{\"zones\": [{{\"match\": [\".\"], \"forward\": {{\"to\": [\"192.0.2.53\"]}}, {rest}]}}");
+    let text = format!("{{\"zones\": [{{\"match\": {names:?}, \"forward\": {{\"to\": [\"192.0.2.53\"]}}, {rest}]}}");
     let loaded = config::load_str("rules", &text).map_err(|problems| problems.to_string())?;
     let zone = &loaded.config.zones[0];
     let before = Before {
@@ -468,6 +471,9 @@ fn rules(keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Before>>, Option<Arc<
         balance: zone.load_balance.as_ref().map(|rule| Arc::new(Balance::new(rule))),
     };
     let rewrites = Rewrites::new(&zone.rewrite).map_err(|e| e.to_string())?;
-    let behind = Behind { rewrites: Some(rewrites), minimal: zone.minimal_responses, answers: Vec::new() };
+    let templates = Templates::new(&zone.respond, Arc::default()).map_err(|e| e.to_string())?;
+    let mut answers: Vec<Arc<dyn Answers>> = vec![Arc::new(templates)];
+    answers.extend(zone.hosts.as_ref().map(|hosts| Arc::new(Hosts::new(hosts)) as Arc<dyn Answers>));
+    let behind = Behind { rewrites: Some(rewrites), minimal: zone.minimal_responses, answers };
     Ok((Some(Arc::new(before)), Some(Arc::new(behind))))
 }

@@ -57,6 +57,9 @@ pub(in crate::config) struct Key {
 /// What is wrong with it.
 pub(in crate::config) fn key(text: &str) -> Result<Key, String> {
     let no = |why: &str| Err(format!("{} is not ZONE or ZONE:PORT: {why}", quoted(text)));
+    if text.ends_with('{') {
+        return no("write a space before the {");
+    }
     let (scheme, rest) = match text.split_once("://") {
         None => (Scheme::Dns, text),
         Some((scheme, rest)) => match SCHEMES.iter().find(|(name, _)| *name == scheme) {
@@ -179,6 +182,8 @@ mod tests {
             ("example.org:-1", "':' cannot stand in it"),
             ("ftp://example.org", "before :// stands dns"),
             ("DNS://example.org", "before :// stands dns"),
+            (".:53{", "a space before the {"),
+            ("{}", "'{' cannot stand in it"),
             ("a,b", "a space behind the comma"),
             ("a..b", "empty label"),
             ("*.example.org", "leave the \"*.\" out"),

@@ -238,6 +238,9 @@ impl<'a> Stream<'a> {
 
     /// Puts a text on the stack, unless it is being read already.
     fn push(&mut self, origin: Origin, parts: Rc<[Part]>, at: &Item) -> Result<(), Failure> {
+        if parts.is_empty() {
+            return Ok(());
+        }
         // Of what a pattern brought in together, nothing is read yet but the first.
         if self.stack.iter().any(|frame| frame.next > 0 && frame.origin == origin) {
             return Err(Failure::Here(match origin {

@@ -1,5 +1,6 @@
 //! Whether a text is a Corefile, and what it takes from outside: this host's name, addresses and environment.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use crate::config::corefile::lower::{Around, Lowered, lower};
@@ -13,6 +14,8 @@ pub(in crate::config) struct Surroundings<'a> {
     pub(in crate::config) port: u16,
     /// Where relative imports start; the Corefile's own folder if that is not said.
     pub(in crate::config) folder: Option<&'a Path>,
+    /// The name of the interface that is yet to be made, and the addresses that it will hold.
+    pub(in crate::config) interface: (&'a str, &'a [IpAddr]),
 }
 
 /// Whether the file called `name` is a Corefile and not YAML.
@@ -56,8 +59,9 @@ pub(in crate::config) fn read(name: &str, text: &str, around: &Surroundings<'_>)
         .unwrap_or(Path::new("."));
     let corefile = parse(name, text, base, &|variable| std::env::var(variable).ok())?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let port = around.port;
-    lower(corefile, &Around { name, port, host: host.trim(), interface: &interfaces::addresses })
+    let (port, to_be) = (around.port, around.interface);
+    let interface = |name: &str| if name == to_be.0 { to_be.1.to_vec() } else { interfaces::addresses(name) };
+    lower(corefile, &Around { name, port, host: host.trim(), interface: &interface })
 }
 
 #[cfg(test)]

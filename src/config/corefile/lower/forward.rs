@@ -319,10 +319,10 @@ fn server(reading: &mut Reading<'_>, word: &Word, options: &Options<'_>) -> Opti
         }
     };
     match Target::read(&written) {
-        Ok(_) => Some(text(word.from, written)),
-        Err(_) if rest.contains('/') => {
+        _ if rest.contains('/') && !rest.starts_with('/') => {
             reading.refuse(word, format!("{} is not an absolute path, such as /etc/resolv.conf", quoted(rest)))
         }
+        Ok(_) => Some(text(word.from, written)),
         Err(_) if scheme == "dns" => reading.refuse(
             word,
             format!("not an IP address or file: {}; write IP, IP:PORT, [IPv6]:PORT, tls://IP or /PATH", quoted(rest)),

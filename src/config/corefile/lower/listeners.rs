@@ -129,6 +129,7 @@ impl Listeners {
 
     /// The keys below `listen`.
     pub(super) fn keys(&self, place: Place) -> Map {
+        let place = self.all.first().map_or(place, |(_, place)| *place);
         let mut listen = Map::new(place);
         listen.list("addresses", self.all.iter().map(|(address, place)| self.node(*address, *place)).collect());
         if let Some((_, place)) = self.all.iter().find(|(address, _)| address.ip().is_unspecified()) {
@@ -172,6 +173,7 @@ fn bind(
     reading: &mut Reading<'_>,
 ) -> Vec<(IpAddr, Place)> {
     let mut found: Vec<(IpAddr, Place)> = Vec::new();
+    let mut any_named = false;
     for line in lines {
         if line.arguments.is_empty() {
             reading.refuse::<()>(&line.name, "at least one address or interface name is expected");
@@ -180,6 +182,7 @@ fn bind(
         for word in &line.arguments {
             these.extend(addresses(word, interface, reading).into_iter().map(|ip| (ip, word.from)));
         }
+        any_named |= !these.is_empty();
         for property in line.body.iter().flatten() {
             match property.0.split_first() {
                 Some((name, rest)) if name.text == "except" => {
@@ -199,8 +202,7 @@ fn bind(
             }
         }
     }
-    if let (true, Some(line)) = (found.is_empty(), lines.first()) {
-        // What is wrong has been said, unless everything was taken out again.
+    if let (true, Some(line)) = (any_named && found.is_empty(), lines.first()) {
         reading.refuse::<()>(&line.name, "no address is left to listen on");
     }
     found

@@ -71,15 +71,13 @@ impl Ports {
     /// The keys `metrics` and `health`.
     pub(super) fn keys(&self, place: Place) -> Map {
         let mut keys = Map::new(place);
-        let mut metrics = Map::new(place);
+        let at = self.metrics.first().map_or(place, |(_, place)| *place);
+        let mut metrics = Map::new(at);
         let listen = self.metrics.iter().map(|(address, place)| text(*place, address)).collect();
-        metrics.put(
-            "listen",
-            Node { place: self.metrics.first().map_or(place, |(_, place)| *place), value: Value::List(listen) },
-        );
-        metrics.text("corednsNames", place, "true");
+        metrics.put("listen", Node { place: at, value: Value::List(listen) });
+        metrics.text("corednsNames", at, "true");
         keys.map("metrics", metrics);
-        let mut health = Map::new(place);
+        let mut health = Map::new(self.health.first().map_or(place, |(_, place)| *place));
         match self.health.split_first() {
             None => health.text("enabled", place, "false"),
             Some(((address, place), also)) => {
