@@ -5,11 +5,16 @@
 
 mod support;
 
+use hickory_proto::op::Message;
+use hickory_proto::rr::{RData, RecordType};
 use nodens::config::{self, Overrides, load_bytes, load_corefile};
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::process::{NODENS, nodens, stderr, stdout};
+use support::process::{Background, NODENS, nodens, stderr, stdout};
+use support::upstream::Upstream;
+use support::{addresses, ask_udp, free_port, query};
 
 /// The shape that is a mistake.
 const TYPO: &str = "kubesphere-typo";
@@ -145,4 +150,31 @@ fn imports_are_looked_for_beside_the_file_and_known_afterwards() {
     // What is kept for a server that starts while the file is broken is YAML, and complete.
     let kept = load_bytes("last good configuration", loaded.text.as_bytes(), &Overrides::default()).unwrap();
     assert_eq!(kept.config, loaded.config);
+}
+
+#[test]
+fn a_corefile_is_served() {
+    let upstream = Upstream::start(|q| addresses(&q.message(), 1, 300).into());
+    let work = tempfile::tempdir().unwrap();
+    let (port, health, file) = (free_port(), free_port(), work.path().join("Corefile"));
+    let to = upstream.address();
+    let text = format!(
+        ".:{port} {{\n bind 127.0.0.1\n cache 30\n health 127.0.0.1:{health}\n hosts {{\n  10.9.9.9 db.test\n  fallthrough\n }}\n \
+         forward . {to}\n}}\nme.test:{port} {{\n bind 127.0.0.1\n whoami\n}}\n"
+    );
+    fs::write(&file, text).unwrap();
+    let server = Background::start(&["serve", "--config", file.to_str().unwrap()]);
+    server.wait_for("serving");
+    let dns = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let ask = |name: &str| Message::from_vec(&ask_udp(dns, &query(name, RecordType::A).to_vec().unwrap())).unwrap();
+    let host = ask("db.test.");
+    assert_eq!(host.answers[0].data, RData::A(Ipv4Addr::new(10, 9, 9, 9).into()));
+    assert_eq!((ask("web.test.").answers.len(), upstream.asked_for("web.test.").len()), (1, 1));
+    let hit = ask("web.test.");
+    assert!(hit.metadata.authoritative && hit.answers[0].ttl <= 30, "{hit:?}");
+    assert_eq!(upstream.asked_for("web.test.").len(), 1, "it is cached");
+    assert_eq!(upstream.asked_for("db.test.").len(), 0, "it has an address here");
+    let whoami = ask("x.me.test.");
+    assert!(whoami.answers.is_empty() && whoami.additionals.len() == 2, "{whoami:?}");
+    assert!(server.terminate().success());
 }

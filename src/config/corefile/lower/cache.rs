@@ -76,7 +76,8 @@ struct Class {
 impl Class {
     /// The keys of the range, where that differs from `default`.
     fn keys(self, default: Duration, place: Place) -> Map {
-        let mut range = Map::new(self.max.or(self.min).map_or(place, |(_, place)| place));
+        let first = self.max.or(self.min).map(|(_, place)| place).or(self.never.first().map(|name| name.place));
+        let mut range = Map::new(first.unwrap_or(place));
         let max = self.max.map_or(default, |(max, _)| max);
         let (min, at) = self.min.or(self.max.map(|(_, at)| (MIN_TTL, at))).unwrap_or((MIN_TTL, place));
         let min = min.min(max);
