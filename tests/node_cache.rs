@@ -8,10 +8,12 @@ mod support;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use support::client::{GOOD, receive, send, tcp_from};
 use support::process::{NODENS, can_run, nodens, shell, stderr, stdout};
 use support::server::Server;
 use support::upstream::Upstream;
@@ -322,6 +324,25 @@ fn a_lame_duck_still_answers() {
     assert!(server.get(server.health, "/health").unwrap().contains(" 200 "));
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0), "the second ends it");
+}
+
+#[test]
+fn tcp_clients_have_as_long_as_the_corefile_says() {
+    let cluster = upstream(1);
+    let mut setup = Setup::stock(cluster.address());
+    setup.corefile =
+        setup.corefile.replacen("    errors\n", "    errors\n    timeouts {\n      read 1h\n      idle 1s\n    }\n", 1);
+    let mut server = setup.start();
+    let mut silent = tcp_from(GOOD, server.dns);
+    let mut asking = tcp_from(GOOD, server.dns);
+    let asked = query("a.cluster.local.", A);
+    send(&mut asking, &asked);
+    assert_eq!(receive(&mut asking).answers.len(), 1);
+    server.until("the one that has asked is closed", |server| server.metric("nodens_dropped_total", "tcp_idle") == 1.0);
+    assert_eq!(asking.read(&mut [0]).unwrap(), 0, "this one");
+    // The other one was there before it.
+    send(&mut silent, &asked);
+    assert_eq!(receive(&mut silent).answers.len(), 1);
 }
 
 #[test]

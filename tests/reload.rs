@@ -73,7 +73,7 @@ fn g05_an_invalid_configuration_is_refused_and_the_old_one_stays() {
     let (upstream, elsewhere) = (upstream(), upstream());
     let mut server = Server::forwarding_to(upstream.address());
     server.udp(&query("a.example.", A));
-    let invalid = forward(elsewhere.address()) + "cache:\n  maxBytes: many\n  failureTtl: 0s\nlimit: {}\n";
+    let invalid = forward(elsewhere.address()) + "cache:\n  maxBytes: many\n  failureTtl: 9h\nlimit: {}\n";
     let line = 1 + server.whole(&invalid).lines().position(|line| line.contains("maxBytes")).unwrap();
     server.rewrite(&invalid);
     server.signal("HUP");

@@ -5,6 +5,10 @@
 //! start a flight. A flight is a task of its own ([`super::lookup`]): no client's going away can end it. The table's
 //! key holds the store's generation, so that a query that came after a flush never joins a flight from before it.
 
+mod key;
+
+pub(super) use key::without_generation;
+
 use super::before::Verdict;
 use super::failures::{Failures, Recheck};
 use super::lookup::{Asker, Flight};
@@ -13,7 +17,7 @@ use super::numbers::Numbers;
 use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
 use super::{Limits, Miss, Outcome, source_of};
-use crate::cache::{Entry, Flags, Store};
+use crate::cache::{Entry, Store};
 use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
 use crate::observe::queries::{Proto, QueryCells, Source};
 use crate::sys::clock::{Clock, Moment};
@@ -22,6 +26,7 @@ use crate::wire::edns::ede;
 use crate::wire::question::Question;
 use crate::wire::reply;
 use arc_swap::ArcSwap;
+use key::key;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -485,17 +490,6 @@ fn release(book: &mut Book, client: IpAddr) -> usize {
         book.clients.remove(&client);
     }
     before
-}
-
-/// Question, flags, RD, view, generation: what two misses must share to share a flight.
-fn key(question: &[u8], flags: Flags, recursion: bool, generation: u64) -> Arc<[u8]> {
-    let bits = u8::from(flags.dnssec_ok()) | u8::from(flags.checking_disabled()) << 1 | u8::from(recursion) << 2;
-    [question, &[bits, flags.view()], &generation.to_be_bytes()].concat().into()
-}
-
-/// A key's part that outlives a flush.
-pub(super) fn without_generation(key: &[u8]) -> &[u8] {
-    key.get(..key.len().saturating_sub(8)).unwrap_or_default()
 }
 
 #[cfg(test)]

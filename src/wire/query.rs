@@ -95,11 +95,14 @@ pub fn read(packet: &[u8]) -> Gate<'_> {
     }
 }
 
+/// A client's OPT, and the options in it.
+type Sent<'a> = (ClientEdns, &'a [u8]);
+
 /// Reads the additional section: the OPT with its options, and whether the message is signed (TSIG, SIG(0)).
 /// `None` when it cannot be read, holds a second OPT, one with an owner or any other record, or does not end with the
 /// packet.
 #[inline]
-fn additional<'a>(packet: &'a [u8], at: usize, header: &Header) -> Option<(Option<(ClientEdns, &'a [u8])>, bool)> {
+fn additional<'a>(packet: &'a [u8], at: usize, header: &Header) -> Option<(Option<Sent<'a>>, bool)> {
     if header.arcount == 0 {
         return (at == packet.len()).then_some((None, false));
     }

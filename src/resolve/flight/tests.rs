@@ -3,6 +3,7 @@
 //! The upstream is a script; time stands still unless a test moves it.
 
 use super::*;
+use crate::cache::Flags;
 use crate::cache::{Stale, Ttls};
 use crate::observe::queries::Family;
 use crate::resolve::Waiter;

@@ -161,7 +161,7 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
         // The upper half of a product is below the limit, and as even as the number.
-        (u128::from(z) * limit as u128 >> 64) as usize
+        ((u128::from(z) * limit as u128) >> 64) as usize
     }
 }
 

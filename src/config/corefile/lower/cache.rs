@@ -174,9 +174,10 @@ pub(super) fn cache(reading: &mut Reading<'_>, lines: &[&Directive], keys: &mut 
 fn only(reading: &mut Reading<'_>, zones: &[Word], keys: &mut Map) {
     let mut names = Vec::new();
     for word in zones {
-        // What is no name is one to CoreDNS, but one that nobody asks for.
-        let found = zone_names(&word.text).unwrap_or_default();
-        names.extend(found.into_iter().map(|name| text(word.from, name)));
+        // Others CoreDNS takes for names that nobody asks for.
+        if let Ok(found) = zone_names(&word.text) {
+            names.extend(found.into_iter().map(|name| text(word.from, name)));
+        }
         let shown = quoted(&word.text);
         match word.text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
             "{}" => reading.warn(word, format!("{shown} is the name of a zone to CoreDNS; for no block write nothing")),

@@ -186,7 +186,7 @@ fn bind(
         for property in line.body.iter().flatten() {
             match property.0.split_first() {
                 Some((name, rest)) if name.text == "except" => {
-                    reading.first(name, rest, "except ADDRESS");
+                    let _ = reading.first(name, rest, "except ADDRESS");
                     let without: Vec<IpAddr> =
                         rest.iter().flat_map(|word| addresses(word, interface, reading)).collect();
                     these.retain(|(ip, _)| !without.contains(ip));

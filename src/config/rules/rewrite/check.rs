@@ -49,7 +49,7 @@ impl Check<'_> {
 
     fn rewrite_name(&mut self, rule: &NameRule, key: &str) -> Option<Change> {
         let kind = rule.kind.unwrap_or_default();
-        let (from, to) = self.from_and_to(kind, rule.from.as_deref()?, rule.to.as_deref()?, key)?;
+        let (from, to) = self.both_names(kind, rule.from.as_deref()?, rule.to.as_deref()?, key)?;
         let auto = rule.auto.unwrap_or_default() || kind == Kind::Exact;
         if rule.auto == Some(true) && !rule.answer_names.is_empty() {
             self.problem(&format!("{key}.auto"), "cannot be combined with answerNames: either says what owners become");
@@ -72,7 +72,7 @@ impl Check<'_> {
 
     fn rewrite_cname(&mut self, rule: &CnameRule, key: &str) -> Option<Change> {
         let kind = rule.kind.unwrap_or_default();
-        let (from, to) = self.from_and_to(kind, rule.from.as_deref()?, rule.to.as_deref()?, key)?;
+        let (from, to) = self.both_names(kind, rule.from.as_deref()?, rule.to.as_deref()?, key)?;
         Some(Change::Cname { kind, from, to })
     }
 
@@ -173,7 +173,7 @@ impl Check<'_> {
     }
 
     /// What is replaced and by what, in the form in which they are compared.
-    fn from_and_to(&mut self, kind: Kind, from: &str, to: &str, key: &str) -> Option<(String, String)> {
+    fn both_names(&mut self, kind: Kind, from: &str, to: &str, key: &str) -> Option<(String, String)> {
         let found = self.subject(kind, from, &format!("{key}.from"))?;
         let at = format!("{key}.to");
         match kind {
