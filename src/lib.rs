@@ -6,16 +6,20 @@
 //!    and walks the one question, lower-casing it on the stack. What is no plain query is answered or dropped there.
 //! 2. The question is hashed once and looked up: in the worker's own list ([`cache::hot`]), then in the store that all
 //!    share ([`cache::store`]: two moka caches, positive and negative, each bounded in bytes).
+//!    What a zone's rules have a say in ([`resolve::Before`]: who may ask, DNS64, the order of addresses, a query log)
+//!    is handed over as a miss is, and found in the store there.
 //! 3. A hit is a copy: [`wire::reply`] writes the stored message into the send buffer and patches id, flags, the client's
 //!    spelling, the aged TTLs and the OPT. No lock is taken that a look-up could hold, nothing is allocated, and the
 //!    whole batch leaves by `sendmmsg`.
-//! 4. A miss goes through a queue to the thread of all look-ups. [`resolve`] finds the zone, checks the budgets, and has
+//! 4. A miss goes through a queue to the thread of all look-ups. [`resolve`] finds the zone, which may depend on the listen
+//!    address that was asked (a view), has its rules judge the query, checks the budgets, and has
 //!    the query join the flight that asks this question already, or starts one. A flight belongs to no client. Where an
 //!    expired answer is still held, nobody waits for longer than 1.8 s, nor at all while the upstream is known to fail:
 //!    the old answer goes out, and the flight goes on (`resolve`). A hit late in the life of an answer that is asked for
 //!    often starts a flight that nobody waits for.
-//! 5. [`upstream`] sends the question on, without anything of the client's but the question, DO, CD and RD: over a TCP
-//!    connection of its own while there are few, or over UDP; to another server when one fails or is slow.
+//! 5. A zone's other rules ([`resolve::Behind`]) may rewrite the question or answer it here: hosts, templates. Else
+//!    [`upstream`] sends it on, without anything of the client's but the question, DO, CD and RD, and what rules add: over
+//!    a TCP connection of its own while there are few, or over UDP; to another server when one fails or is slow.
 //! 6. The reply must be about the question in every record ([`wire::validate`], by hickory-proto); [`cache::policy`] says
 //!    whether and how long it is kept; it is stored, and everybody who waits is answered.
 //!

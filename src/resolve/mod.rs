@@ -1,4 +1,4 @@
-//! A miss: zone → flight → upstream → policy → cache.
+//! A miss: zone → rules before the cache → flight → rules behind it, or upstream → policy → cache.
 //!
 //! Whoever serves clients hands over a [`Miss`] and forgets it; sooner or later, and at the latest after the patience
 //! of a client ([`Limits::patience`]), its [`Waiter`] is answered. Of many misses for one question the first starts a

@@ -190,10 +190,12 @@ impl Batch {
         iov.iov_len = len.min(reply.len());
         header.msg_name = (&raw mut self.peers[i]).cast();
         header.msg_namelen = self.receive[i].msg_hdr.msg_namelen;
-        if let Some(origins) = &mut self.origins
-            && let Some(address) = Control::address(&self.receive[i].msg_hdr)
-        {
-            origins[i].leave_from(address, header);
+        if let Some(origins) = &mut self.origins {
+            // Of another batch.
+            (header.msg_control, header.msg_controllen) = (ptr::null_mut(), 0);
+            if let Some(address) = Control::address(&self.receive[i].msg_hdr) {
+                origins[i].leave_from(address, header);
+            }
         }
         self.queued += 1;
     }

@@ -30,9 +30,11 @@ impl Control {
         // SAFETY: the kernel has filled in the control buffer that `header` points at, and its length.
         unsafe {
             let message = libc::CMSG_FIRSTHDR(header);
-            let message = message.as_ref()?;
+            if message.is_null() {
+                return None;
+            }
             let data = libc::CMSG_DATA(message);
-            match (message.cmsg_level, message.cmsg_type) {
+            match ((*message).cmsg_level, (*message).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let info = ptr::read_unaligned(data.cast::<libc::in_pktinfo>());
                     Some(Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()).into())
@@ -76,10 +78,11 @@ impl Control {
         self.lend(header, space);
         // SAFETY: the buffer has `space` octets, which is what one such message takes.
         unsafe {
-            if let Some(message) = libc::CMSG_FIRSTHDR(header).as_mut() {
-                message.cmsg_level = level;
-                message.cmsg_type = kind;
-                message.cmsg_len = length as _;
+            let message = libc::CMSG_FIRSTHDR(header);
+            if !message.is_null() {
+                (*message).cmsg_level = level;
+                (*message).cmsg_type = kind;
+                (*message).cmsg_len = length as _;
                 ptr::write_unaligned(libc::CMSG_DATA(message).cast::<T>(), info);
             }
         }

@@ -318,7 +318,8 @@ pub fn empty(asked: &Asked<'_>, rcode: u16, notes: &Notes<'_>, out: &mut [u8]) -
 /// Writes the query that goes upstream for `question`: lower-case, with an OPT of our own and nothing of the
 /// client's. The OPT is the last [`OPT_LEN`] octets. The id is left 0.
 pub fn upstream_query(question: &[u8], recursion: bool, checking_disabled: bool, dnssec_ok: bool) -> Vec<u8> {
-    let flags = if recursion { header::RD } else { 0 } | if checking_disabled { header::CD } else { 0 };
+    // AD asks to be told of authenticated data even without DO (RFC 6840 §5.7); who may see it is decided per client.
+    let flags = header::AD | if recursion { header::RD } else { 0 } | if checking_disabled { header::CD } else { 0 };
     let header = Header { id: 0, flags, qdcount: 1, ancount: 0, nscount: 0, arcount: 1 };
     let mut out = Vec::with_capacity(header::LEN + question.len() + OPT_LEN);
     out.resize(header::LEN, 0);

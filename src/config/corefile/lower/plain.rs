@@ -25,8 +25,6 @@ pub(super) fn without_key(reading: &mut Reading<'_>, lines: &[&Directive]) {
             reading.once(lines);
             reading.at_most(&line.arguments, 0, "loop");
             reading.no_body(line);
-            let message = "nodens looks for loops all the time; it breaks them and says so, and does not exit";
-            reading.warn_once("loop", &line.name, message);
         }
         "pprof" => {
             reading.once(lines);
