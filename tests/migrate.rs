@@ -117,7 +117,7 @@ fn a_typo_is_refused_by_every_command_with_file_line_and_directive() {
 fn what_is_to_be_known_goes_to_standard_error_and_the_yaml_does_not() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("any-name");
-    fs::write(&file, ".:53 { # all of it\n bind 127.0.0.1\n forward . __PILLAR__UPSTREAM__SERVERS__\n loop\n}\n")
+    fs::write(&file, ".:53 { # all of it\n bind 127.0.0.1\n forward . __PILLAR__UPSTREAM__SERVERS__\n reload 5s\n}\n")
         .unwrap();
     let file = file.to_str().unwrap();
     let text = nodens(&["migrate", file]);
@@ -129,7 +129,7 @@ fn what_is_to_be_known_goes_to_standard_error_and_the_yaml_does_not() {
     );
     let notes = stderr(&text);
     assert!(notes.contains(&format!("warning: {file}:3:12: __PILLAR__UPSTREAM__SERVERS__: ")), "{notes}");
-    assert!(notes.contains(&format!("warning: {file}:4:2: loop: ")), "{notes}");
+    assert!(notes.contains(&format!("warning: {file}:4:9: reload: ")), "{notes}");
     let json = nodens(&["migrate", file, "--output", "json"]);
     let notes: serde_json::Value = serde_json::from_str(&stderr(&json)).unwrap();
     assert_eq!((&notes["ok"], &notes["warnings"][1]["line"]), (&true.into(), &4.into()));
