@@ -15,6 +15,7 @@ use crate::resolve::local::rewrite::{InvalidPattern, Rewrites};
 use crate::resolve::local::template::{self, Counts, Templates};
 use crate::resolve::{Before, Behind};
 use crate::sys::clock::Moment;
+use crate::sys::file;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -157,8 +158,24 @@ impl Weighted {
 
 /// The text in a file of weights.
 fn read(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_WEIGHTS).read_to_string(&mut text)?;
-    Ok(text)
+    let octets = file::read(path, MAX_WEIGHTS)?;
+    String::from_utf8(octets).map_err(|_| std::io::Error::other("it is no text in UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_are_too_many_are_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        let octets = |n: u64| {
+            std::fs::write(&path, "# ".repeat(n as usize / 2)).unwrap();
+            read(&path).map(|text| text.len() as u64).map_err(|error| error.to_string())
+        };
+        assert_eq!(octets(MAX_WEIGHTS), Ok(MAX_WEIGHTS));
+        assert_eq!(octets(MAX_WEIGHTS + 2), Err(format!("it is larger than {MAX_WEIGHTS} octets")));
+        assert!(read(folder.path()).is_err());
+    }
 }

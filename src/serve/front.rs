@@ -155,8 +155,11 @@ impl Front {
             self.resolver.renew(entry.clone());
         }
         if asked.explain() || asked.wants_name() {
-            let (name, text) =
-                (self.name(asked, door), self.explain(Some(entry), source_of(entry), entry.about().zone, now));
+            let name = self.name(asked, door);
+            let text = match asked.explain() {
+                true => self.explain(Some(entry), source_of(entry), entry.about().zone, now),
+                false => String::new(),
+            };
             let notes = Notes { name: name.as_deref(), ..explained(&text) };
             return reply::answer(&entry.as_stored(), asked, Ttl::Aged(age), false, &notes, out);
         }

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod code;
 pub mod confine;
+pub mod file;
 pub mod interfaces;
 pub mod memory;
 pub mod mmsg;

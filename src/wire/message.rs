@@ -47,13 +47,19 @@ impl Message {
         let (name, rest) = self.question.split_at_checked(self.question.len().checked_sub(4)?)?;
         writer.name(name);
         writer.out.extend_from_slice(rest);
-        for rr in self.sections.iter().flatten() {
-            writer.record(rr)?;
-        }
+        self.put_records(&mut writer)?;
         let [ancount, nscount, arcount] = self.sections.each_ref().map(|section| u16::try_from(section.len()).ok());
         let header = Header { qdcount: 1, ancount: ancount?, nscount: nscount?, arcount: arcount?, ..self.header };
         header.write(&mut writer.out);
-        (writer.out.len() <= usize::from(u16::MAX)).then_some(writer.out)
+        Some(writer.out)
+    }
+
+    /// Writes the records. What does not fit is not written to its end: a few pointers can stand for very many names.
+    fn put_records<'a>(&'a self, writer: &mut Writer<'a>) -> Option<()> {
+        self.sections.iter().flatten().try_for_each(|rr| {
+            writer.record(rr)?;
+            (writer.out.len() <= usize::from(u16::MAX)).then_some(())
+        })
     }
 
     /// The records of `section`.

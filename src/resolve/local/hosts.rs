@@ -3,7 +3,8 @@
 //!
 //! A name that has addresses is answered for every type: by them, or by an empty answer without a SOA. One that has none
 //! goes on, where that is allowed, or is SERVFAIL: NXDOMAIN would take a SOA. A look-up takes no lock; files are read by
-//! whoever calls [`Hosts::refresh`].
+//! whoever calls [`Hosts::refresh`]. Of more entries than a message can hold those that fit are given: the answer is cached,
+//! where one that says that it is truncated would be made anew for each client.
 
 mod files;
 mod reverse;
@@ -22,9 +23,16 @@ use crate::wire::question::{CLASS_IN, Question, is_within, rtype, to_wire};
 use crate::wire::rr::{Rr, response};
 use files::File;
 use smallvec::SmallVec;
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 use table::{Scope, Table};
+
+/// What the records of an answer may take of a message: beside them stand the question and, for the client, an OPT.
+const MAX_OCTETS: usize = 64_000;
+/// What a record takes beside its data, its owner being a pointer to the question.
+const RECORD_OCTETS: usize = 12;
 
 /// The names and addresses of one zone.
 pub struct Hosts {
@@ -71,52 +79,55 @@ impl Hosts {
         })
     }
 
-    /// An answer of one record for each of these data.
-    fn say(&self, question: &Question, data: Vec<Vec<u8>>) -> Said {
+    /// An answer of one record for each of these data, as far as a message holds them.
+    fn say(&self, question: &Question, data: impl Iterator<Item = Vec<u8>>) -> Said {
         let (rtype, class, ttl) = (question.qtype(), CLASS_IN, self.ttl);
-        let answers = data.into_iter().map(|rdata| Rr { owner: question.name().to_vec(), rtype, class, ttl, rdata });
+        let mut room = MAX_OCTETS;
+        let fits = |rdata: &Vec<u8>| {
+            let left = room.checked_sub(RECORD_OCTETS + rdata.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let answers = data.take_while(fits);
+        let answers = answers.map(|rdata| Rr { owner: question.name().to_vec(), rtype, class, ttl, rdata });
         match response(question, rcode::NOERROR, true, [&answers.collect::<Vec<_>>(), &[], &[]]) {
             Some(message) => Said::Answer { message, error: None, chase: None },
             None => Said::Fail { rcode: rcode::SERVFAIL, why: "more entries in hosts than fit a message".into() },
         }
     }
 
-    /// The addresses of a name, each once: those of its own entries, else of the nearest wildcard above it.
+    /// The addresses of a name: those of its own entries, else of the nearest wildcard above it.
     fn addresses_of(&self, name: &[u8]) -> SmallVec<[IpAddr; 4]> {
         let tables: SmallVec<[_; 2]> = self.files.iter().map(File::table).collect();
         let tables = || tables.iter().map(|table| &***table).chain([&self.entries]);
-        let mut found = SmallVec::new();
-        let mut add = |addresses: &[IpAddr]| {
-            for address in addresses {
-                if !found.contains(address) {
-                    found.push(*address);
-                }
-            }
-            !addresses.is_empty()
-        };
-        let mut any = tables().fold(false, |any, table| add(table.addresses(name)) | any);
+        let mut found = each_once(tables().map(|table| table.addresses(name)));
         let mut rest = name;
-        while !any {
+        while found.is_empty() {
             let Some((&label, tail)) = rest.split_first().filter(|(label, _)| **label > 0) else { break };
             rest = tail.get(usize::from(label)..).unwrap_or_default();
-            any = tables().fold(false, |any, table| add(table.wildcard(rest)) | any);
+            found = each_once(tables().map(|table| table.wildcard(rest)));
         }
         found
     }
 
-    /// The names of an address, each once.
-    fn names_of(&self, address: IpAddr) -> Vec<Vec<u8>> {
-        let mut found: Vec<Vec<u8>> = Vec::new();
-        let mut add = |names: &[Box<[u8]>]| {
-            for name in names {
-                if !found.iter().any(|other| other[..] == name[..]) {
-                    found.push(name.to_vec());
-                }
-            }
-        };
-        self.files.iter().for_each(|file| add(file.table().names(address)));
-        add(self.entries.names(address));
-        found
+    /// The names of an address.
+    fn names_of(&self, address: IpAddr) -> SmallVec<[Box<[u8]>; 4]> {
+        let tables: SmallVec<[_; 2]> = self.files.iter().map(File::table).collect();
+        let tables = tables.iter().map(|table| &***table).chain([&self.entries]);
+        each_once(tables.map(|table| table.names(address)))
+    }
+}
+
+/// What stands in several lists, each of which holds it once; no more than a message could hold.
+fn each_once<'a, T: Clone + Eq + Hash + 'a>(lists: impl Iterator<Item = &'a [T]>) -> SmallVec<[T; 4]> {
+    let lists: SmallVec<[&[T]; 2]> = lists.filter(|list| !list.is_empty()).collect();
+    match lists[..] {
+        [] => SmallVec::new(),
+        [only] => only.iter().cloned().collect(),
+        _ => {
+            let mut seen: HashSet<&T, foldhash::quality::RandomState> = HashSet::default();
+            lists.into_iter().flatten().filter(|item| seen.insert(item)).take(table::MOST).cloned().collect()
+        }
     }
 }
 
@@ -132,7 +143,7 @@ impl Answers for Hosts {
         {
             let names = self.names_of(address);
             // Most addresses are nobody's here: they go on wherever names may not.
-            return if names.is_empty() { Said::Next } else { self.say(question, names) };
+            return if names.is_empty() { Said::Next } else { self.say(question, names.into_iter().map(Vec::from)) };
         }
         // Of the names that are asked for in reverse none can be known here, so they go on, too.
         if question.qtype() == rtype::PTR || !self.scope.holds(qname) {
@@ -150,7 +161,7 @@ impl Answers for Hosts {
             (rtype::AAAA, IpAddr::V6(v6)) => Some(v6.octets().to_vec()),
             _ => None,
         });
-        self.say(question, wanted.collect())
+        self.say(question, wanted)
     }
 
     fn plugin(&self) -> Plugin {

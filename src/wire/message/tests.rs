@@ -55,6 +55,19 @@ fn the_name_that_a_record_leads_to_can_be_another() {
 }
 
 #[test]
+fn what_does_not_fit_is_not_written_to_its_end() {
+    let mut read = Message::read(&example().to_vec().unwrap()).unwrap();
+    let long = Rr { owner: to_wire("a"), rtype: rtype::TXT, class: 1, ttl: 1, rdata: vec![0; 1000] };
+    read.sections[0] = vec![long; 1000];
+    let mut writer = Writer { out: Vec::new(), seen: HashMap::default() };
+    assert_eq!(read.put_records(&mut writer), None);
+    assert!((65_536..67_000).contains(&writer.out.len()), "{} octets", writer.out.len());
+    assert_eq!(read.write(), None);
+    read.sections[0].truncate(60);
+    assert!(read.write().is_some());
+}
+
+#[test]
 fn what_cannot_be_read_is_none() {
     let whole = example().to_vec().unwrap();
     for end in 0..whole.len() {

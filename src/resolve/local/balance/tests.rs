@@ -56,6 +56,20 @@ fn every_order_of_addresses_comes_up_about_as_often() {
 }
 
 #[test]
+fn large_messages_stay_as_they_are() {
+    let records = |n: u8| (0..n).map(v4).collect::<Vec<_>>();
+    let rearranged = |n: u8| {
+        let before = message(rtype::A, 0, [&records(n), &[], &[]]);
+        (0..20).any(|seed| balance(false, &["192.0.2.7/32"]).arrange(before.clone(), seed) != before)
+    };
+    assert!(rearranged(200));
+    let text = rr(rtype::TXT, &[7; 900]);
+    let before = message(rtype::ANY, 0, [&records(200), &[text], &[]]);
+    assert!(before.len() > MAX_OCTETS);
+    assert!((0..20).all(|seed| balance(false, &["192.0.2.7/32"]).arrange(before.clone(), seed) == before));
+}
+
+#[test]
 fn aliases_come_first_and_mx_last_in_every_section() {
     let alias = rr(rtype::CNAME, &to_wire("web.example"));
     let signature = rr(rtype::RRSIG, &[0, 1, 8, 2, 0, 0, 0, 30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 1]);

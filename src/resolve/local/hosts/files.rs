@@ -4,9 +4,9 @@
 
 use super::table::{Scope, Table};
 use crate::sys::clock::Moment;
+use crate::sys::file;
 use arc_swap::{ArcSwap, Guard};
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -112,19 +112,11 @@ impl File {
 
     /// Its text and version, unless that is as `before`.
     fn read(&self, before: Option<Version>) -> io::Result<Option<(Vec<u8>, Version)>> {
-        let about = fs::metadata(&self.path)?;
+        let about = file::regular(&self.path)?;
         let now = (about.modified()?, about.len());
-        if !about.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
         if before == Some(now) {
             return Ok(None);
         }
-        let mut text = Vec::new();
-        fs::File::open(&self.path)?.take(LARGEST + 1).read_to_end(&mut text)?;
-        match text.len() as u64 > LARGEST {
-            true => Err(io::Error::other(format!("it is larger than {LARGEST} octets"))),
-            false => Ok(Some((text, now))),
-        }
+        Ok(Some((file::read(&self.path, LARGEST)?, now)))
     }
 }

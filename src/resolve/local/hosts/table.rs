@@ -12,6 +12,9 @@ use std::net::IpAddr;
 type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 type Name = Box<[u8]>;
 
+/// The most addresses that are known of a name, and names of an address: a message holds no more (RFC 1035 §4.2.2).
+pub(super) const MOST: usize = 4096;
+
 /// What is taken into a table.
 pub(super) struct Scope {
     /// Names at or below these, lower-case, as on the wire.
@@ -79,22 +82,31 @@ impl Table {
         }
         let name: Name = name.into();
         let map = if wildcard { &mut self.wildcards } else { &mut self.addresses };
-        map.entry(name.clone()).or_default().push(address);
+        let addresses = map.entry(name.clone()).or_default();
+        let full = addresses.len() >= MOST;
+        let known = addresses.contains(&address);
+        if !known && !full {
+            addresses.push(address);
+        }
         self.len += 1;
         // Nobody is called "*".
         if scope.reverse && !wildcard {
-            self.names.entry(address).or_default().push(name);
+            let names = self.names.entry(address).or_default();
+            // Of a name with all its addresses known it is told by these; only past that the names must be gone through.
+            if !known && names.len() < MOST && !(full && names.contains(&name)) {
+                names.push(name);
+            }
             self.len += 1;
         }
         true
     }
 
-    /// How many pairs of a name and an address there are, and of an address and a name.
+    /// How many pairs of a name and an address were taken in, and of an address and a name.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// The addresses of a name.
+    /// The addresses of a name, each once.
     pub(super) fn addresses(&self, name: &[u8]) -> &[IpAddr] {
         self.addresses.get(name).map_or(&[], |addresses| addresses)
     }
@@ -104,7 +116,7 @@ impl Table {
         self.wildcards.get(name).map_or(&[], |addresses| addresses)
     }
 
-    /// The names of an address.
+    /// The names of an address, each once.
     pub(super) fn names(&self, address: IpAddr) -> &[Name] {
         self.names.get(&address).map_or(&[], |names| names)
     }

@@ -186,6 +186,42 @@ fn a_file_that_is_not_followed_is_read_once() {
 }
 
 #[test]
+fn what_stands_there_twice_is_said_once() {
+    let entries = vec![("10.0.0.7".parse().unwrap(), vec!["db.internal".to_owned(); 3]); 2];
+    let hosts = Hosts::new(&config::Hosts { entries, ..config() });
+    assert_eq!(said(&hosts, "db.internal", A), "0 aa, db.internal. 60 IN A 10.0.0.7");
+    let back = "7.0.0.10.in-addr.arpa";
+    assert_eq!(said(&hosts, back, PTR), format!("0 aa, {back}. 60 IN PTR db.internal."));
+}
+
+/// The size of an answer and how many records it has.
+fn size(hosts: &Hosts, name: &str, rtype: u16) -> (usize, usize) {
+    let Said::Answer { message, .. } = hosts.answer(&asked(&question(name, rtype))) else { panic!("no answer") };
+    (message.len(), usize::from(crate::wire::header::Header::read(&message).unwrap().ancount))
+}
+
+#[test]
+fn of_more_entries_than_fit_a_message_those_that_fit_are_said() {
+    let (_folder, path, hosts) = with_file(1);
+    let mut text = String::new();
+    for n in 0..20_000 {
+        text += &format!("0.0.0.0 n{n}.internal n{n}.internal\n10.1.{}.{} many.internal\n", n / 256 % 256, n % 256);
+    }
+    std::fs::write(&path, &text).unwrap();
+    hosts.refresh(at(1));
+    let scope = Scope { names: vec![to_wire("internal").into()], reverse: true };
+    let (table, _) = Table::parse(text.as_bytes(), &scope);
+    assert_eq!(table.names("0.0.0.0".parse().unwrap()).len(), table::MOST);
+    assert_eq!(table.addresses(&to_wire("many.internal")).len(), table::MOST);
+    // What is past that of one name is still the name of each address.
+    assert_eq!(said(&hosts, "31.78.1.10.in-addr.arpa", PTR).matches("many.internal").count(), 1);
+    for (name, rtype, least) in [("0.0.0.0.in-addr.arpa", PTR, 2000), ("many.internal", A, 3000)] {
+        let (octets, records) = size(&hosts, name, rtype);
+        assert!((60_000..65_000).contains(&octets) && records > least, "{name}: {octets} octets, {records} records");
+    }
+}
+
+#[test]
 fn folders_and_huge_files_are_not_read() {
     let (folder, path, hosts) = with_file(1);
     std::fs::create_dir(&path).unwrap();
