@@ -172,6 +172,10 @@ struct Translated {
 impl Waiter for Translated {
     fn answer(self: Box<Self>, a: &Outcome) {
         let Translated { aaaa, after } = *self;
+        // "There is no address" would be kept by whoever asked, though nothing says so.
+        if a.entry.is_none() {
+            return after.arrange(a);
+        }
         let messages = aaaa.message().zip(a.message());
         let made = after
             .rules

@@ -6,27 +6,28 @@
 //! key holds the store's generation, so that a query that came after a flush never joins a flight from before it.
 
 mod key;
+mod known;
 
 pub(super) use key::without_generation;
 
 use super::before::Verdict;
-use super::failures::{Failures, Recheck};
+use super::failures::Failures;
 use super::lookup::{Asker, Flight};
 use super::loops::Probes;
 use super::numbers::Numbers;
 use super::stale::{Held, Overdue};
 use super::zones::{Zone, Zones};
-use super::{Limits, Miss, Outcome, source_of};
+use super::{Limits, Miss, Outcome};
 use crate::cache::{Entry, Store};
-use crate::observe::metrics::{DropReason, Metrics, Prefetch, StaleReason};
-use crate::observe::queries::{Proto, QueryCells, Source};
+use crate::observe::metrics::{DropReason, Metrics, Prefetch};
+use crate::observe::queries::{Proto, QueryCells};
 use crate::sys::clock::{Clock, Moment};
 use crate::upstream::{Condition, Endpoint};
-use crate::wire::edns::ede;
 use crate::wire::question::Question;
 use crate::wire::reply;
 use arc_swap::ArcSwap;
 use key::key;
+use known::Known;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -73,16 +74,6 @@ enum Task {
     Miss(Miss),
     /// An answer is to be renewed.
     Renew(Entry),
-}
-
-/// What is known of a question before anybody is asked.
-enum Known {
-    /// The answer to it.
-    Answer(Outcome),
-    /// At most an old answer.
-    Old(Option<Held>),
-    /// An old answer that is given at once, while a newer one is looked up.
-    Meanwhile(Overdue, Outcome),
 }
 
 /// Resolves misses. Cheap to clone.
@@ -262,7 +253,11 @@ impl Inner {
             None => match self.known(&miss, &key, zone, book.flights.len() >= limits.in_flight, now) {
                 Known::Answer(outcome) => {
                     drop(book);
-                    return self.settle(miss, &outcome);
+                    self.settle(miss, &outcome);
+                    if let Some(entry) = Known::is_due(&outcome, now) {
+                        self.renew(entry, zones, limits);
+                    }
+                    return;
                 }
                 Known::Old(held) => (held, None),
                 Known::Meanwhile(overdue, outcome) => (Some(overdue.held.clone()), Some((overdue, outcome))),
@@ -361,51 +356,6 @@ impl Inner {
         let question = flight.question.as_bytes();
         let message = reply::upstream_query(question, flight.recursion, checking_disabled, dnssec_ok);
         tokio::spawn(flight.run(message, limits.patience));
-    }
-
-    /// What is known without asking anybody. With `full`, too many look-ups are under way for more that nobody waits for.
-    fn known(&self, miss: &Miss, key: &[u8], zone: &Zone, full: bool, now: Moment) -> Known {
-        let asked = self.store.key(&miss.question, miss.flags);
-        let mut held = None;
-        if self.store.contains(&asked)
-            && let Some(entry) = self.store.find(&asked)
-        {
-            if entry.is_fresh(now) {
-                let source = source_of(&entry);
-                let whole_ttl = zone.keep.whole_ttl;
-                return Known::Answer(Outcome { whole_ttl, ..Outcome::of(entry, source, now) });
-            }
-            let rules = zone.stale.filter(|rules| entry.is_servable(now, rules.max_age));
-            held = rules.map(|rules| Held { entry, rules });
-        }
-        let question = without_generation(key);
-        if let Some(held) = held {
-            return self.while_held(held, question, zone, full, now);
-        }
-        let Some(failure) = self.failures.get(question, now) else { return Known::Old(None) };
-        let error = (ede::CACHED_ERROR, failure.text);
-        Known::Answer(Outcome::failure(failure.rcode, error, Source::NegativeHit, zone.label, now))
-    }
-
-    /// What is known of a question with an old answer.
-    fn while_held(&self, held: Held, question: &[u8], zone: &Zone, full: bool, now: Moment) -> Known {
-        let (reason, why, ask): (_, Arc<str>, _) = match self.failures.recheck(question, held.rules.recheck, now) {
-            Some(Recheck::Later(why)) => (StaleReason::Recheck, why, false),
-            Some(Recheck::Now(why)) => (StaleReason::Recheck, why, true),
-            None if zone.upstream.condition() == Condition::Down => {
-                (StaleReason::Down, "no upstream works".into(), true)
-            }
-            None if held.rules.client_wait.is_zero() => (StaleReason::Slow, "being looked up anew".into(), true),
-            // Sooner or later nobody would wait for that one either, and no other limit would hold for it then.
-            None if full => (StaleReason::Slow, "too many look-ups are under way".into(), false),
-            None => return Known::Old(Some(held)),
-        };
-        let overdue = Overdue { held, reason, why };
-        match overdue.outcome(now) {
-            Some(outcome) if ask && !full => Known::Meanwhile(overdue, outcome),
-            Some(outcome) => Known::Answer(outcome),
-            None => Known::Old(None),
-        }
     }
 
     /// From now on, who asks for what `flight` looks up gets the old answer; so do those who wait already.

@@ -2,12 +2,15 @@
 //!
 //! The upstream is a script; time stands still unless a test moves it.
 
+mod rules;
+
 use super::*;
 use crate::cache::Flags;
 use crate::cache::{Stale, Ttls};
-use crate::observe::queries::Family;
+use crate::observe::queries::{Family, Source};
 use crate::resolve::Waiter;
 use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
+use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
 use crate::wire::question::to_wire as wire;
 use crate::wire::question::{CLASS_IN, rtype};
@@ -27,6 +30,8 @@ enum Act {
     Gated(u8),
     /// Answers with this RCODE.
     Rcode(u16),
+    /// The same, once the test opens the gate.
+    GatedRcode(u16),
     /// Says at once that nobody can be reached.
     Fail,
     /// Takes no more queries.
@@ -63,6 +68,10 @@ impl Exchange for Upstream {
                     (0, Some(octet))
                 }
                 Act::Rcode(rcode) => (rcode, None),
+                Act::GatedRcode(rcode) => {
+                    self.gate.notified().await;
+                    (rcode, None)
+                }
                 Act::Fail => return Err(Error::NoServers),
                 Act::Refuse => return Err(Error::Crowded { most: 1 }),
                 Act::Hang => std::future::pending().await,
