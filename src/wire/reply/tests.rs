@@ -212,3 +212,65 @@ fn the_query_that_goes_upstream_is_ours_alone() {
     let edns = m.edns.unwrap();
     assert!(edns.flags().dnssec_ok && edns.max_payload() == UDP_SIZE);
 }
+
+/// The flags and the message of a reply in CoreDNS's manner to `query` from a stored answer with these flags.
+fn like_coredns(query: &[u8], stored_flags: u16, fresh: bool, name: Option<&[u8]>) -> (u16, Message) {
+    let Gate::Ask(q) = read(query) else { panic!("not a query") };
+    let (message, ttl_at) = stored(1, stored_flags);
+    let s = Stored { message: &message, ttl_at: &ttl_at, rcode: 0 };
+    let asked = OwnedAsked::from(Asked::over_udp(&q, Manner { like_coredns: true, udp_limit: 4096 }));
+    let mut out = vec![0; 65535];
+    let notes = Notes { name, ..Notes::default() };
+    let len = answer(&s, &asked.get(), Ttl::Aged(0), fresh, &notes, &mut out).unwrap();
+    (Header::read(&out).unwrap().flags, Message::from_vec(&out[..len]).unwrap())
+}
+
+#[test]
+fn in_coredns_manner_hits_have_aa_and_ra_and_ad_are_the_upstreams() {
+    use header::{AA, AD, RA, RD};
+    let shown = AA | RA | AD;
+    for (asked, dnssec_ok, stored, fresh, expected) in [
+        (RD, false, RA, false, AA | RA),
+        (RD, false, 0, false, AA),
+        (RD, false, RA, true, RA),
+        (RD, false, RA | AA, true, AA | RA),
+        (RD, false, RA | AD, false, AA | RA),
+        (RD | AD, false, RA | AD, false, AA | RA | AD),
+        (RD, true, RA | AD, false, AA | RA | AD),
+        (RD | AD, false, RA, true, RA),
+    ] {
+        let sent = query(asked, dnssec_ok.then_some(1232), dnssec_ok);
+        assert_eq!(like_coredns(&sent, stored, fresh, None).0 & shown, expected, "{asked:x} {stored:x} {fresh}");
+    }
+    let sent = query(RD, None, false);
+    let Gate::Ask(q) = read(&sent) else { panic!("not a query") };
+    let mut out = [0; 512];
+    let asked = Asked::over_udp(&q, Manner { like_coredns: true, udp_limit: 4096 });
+    empty(&asked, rcode::SERVFAIL, &Notes::default(), &mut out).unwrap();
+    assert_eq!(Header::read(&out).unwrap().flags & shown, 0, "no RA on a failure made here");
+}
+
+#[test]
+fn in_coredns_manner_the_clients_size_and_options_come_back() {
+    use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+    let mut sent = query(header::RD, Some(3000), false);
+    // A cookie, a client subnet, and the wish for a name.
+    let options = [&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8][..], &[0, 8, 0, 4, 0, 1, 0, 0], &[0, 3, 0, 0]].concat();
+    let at = sent.len() - 1;
+    sent[at] = options.len() as u8;
+    sent.extend(&options);
+    for (name, expected) in [(None, &b""[..]), (Some(&b"node-7"[..]), b"node-7")] {
+        let (_, reply) = like_coredns(&sent, header::RA, false, name);
+        let edns = reply.edns.unwrap();
+        assert_eq!(edns.max_payload(), 3000);
+        let option = |code| edns.options().get(code).cloned();
+        assert_eq!(option(EdnsCode::Cookie), Some(EdnsOption::Unknown(10, vec![1, 2, 3, 4, 5, 6, 7, 8])));
+        assert_eq!(option(EdnsCode::Subnet), None);
+        let nsid: Vec<u8> = match option(EdnsCode::NSID) {
+            Some(EdnsOption::NSID(payload)) => payload.as_ref().to_vec(),
+            Some(EdnsOption::Unknown(_, payload)) => payload,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(nsid, expected);
+    }
+}
