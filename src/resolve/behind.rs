@@ -5,7 +5,7 @@
 use super::local::minimal::minimal;
 use super::local::rewrite::{Rewrites, Rewritten};
 use super::local::{Answers, Asked, Said};
-use super::lookup::{Failing, Flight, Got, received};
+use super::lookup::{Cause, Failing, Flight, Got, received};
 use crate::observe::limit::RateLimit;
 use crate::observe::rules::Rewriting;
 use crate::upstream::Query;
@@ -14,7 +14,7 @@ use crate::wire::header::{Header, rcode};
 use crate::wire::message::Message;
 use crate::wire::question::Question;
 use crate::wire::record::Section;
-use crate::wire::validate;
+use crate::wire::validate::{self, Class};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,15 +49,8 @@ impl Behind {
         let query = Query { message: &message, opt_len };
         let got = match self.answer(flight, &question, query, deadline).await {
             Ok(got) => got,
-            // A failure is an answer that a rule may speak of, too.
-            Err(failing) => {
-                let code = undo.rcode(failing.rcode());
-                return Err(if code == failing.rcode() {
-                    failing
-                } else {
-                    Failing::Rule { rcode: code, why: failing.why() }
-                });
-            }
+            // A failure is an answer that a rule may speak of, too. What has failed stays what it is.
+            Err(Failing { rcode, cause }) => return Err(Failing { rcode: undo.rcode(rcode), cause }),
         };
         let more = match undo.more(&got.reply.message) {
             Some(question) => flight.look_up(&question).await,
@@ -66,7 +59,10 @@ impl Behind {
         let restored = undo.restore(got.reply.message, got.reply.rcode, &flight.question, more.as_deref());
         let restored = restored.map_err(|error| cannot(flight, &error, Rewriting::Unwritable))?;
         flight.inner.metrics.rules.rewritten(Rewriting::Done);
-        let reply = made(restored.message, restored.rcode, &flight.question)?;
+        let mut reply = made(restored.message, restored.rcode, &flight.question)?;
+        if got.reply.class == Class::Failure {
+            reply.class = Class::Failure;
+        }
         Ok(Got { reply, ..got })
     }
 
@@ -94,7 +90,7 @@ impl Behind {
         for rule in &self.answers {
             let (message, error, chase) = match rule.answer(&asked) {
                 Said::Next => continue,
-                Said::Fail { rcode, why } => return Err(Failing::Rule { rcode, why }),
+                Said::Fail { rcode, why } => return Err(Failing { rcode, cause: Cause::Rule(why) }),
                 Said::Answer { message, error, chase } => (message, error, chase),
             };
             let behind = chase.and_then(|name| Question::new(&name, question.qtype(), question.qclass()));

@@ -2,6 +2,8 @@
 //!
 //! The upstream is a script; time stands still unless a test moves it.
 
+mod rules;
+
 use super::*;
 use crate::cache::Flags;
 use crate::cache::{Stale, Ttls};
