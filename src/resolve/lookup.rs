@@ -267,16 +267,17 @@ impl Flight {
         let source = if from.is_some() { Source::Miss } else { Source::Local };
         let mut outcome = Outcome::of(Entry::with_refresh(&reply.message, about, refresh), source, now);
         (outcome.error, outcome.plugin) = (error, plugin);
-        if from.is_none() {
-            return outcome;
-        }
         if reply.class == Class::Failure {
+            if from.is_none() {
+                return outcome;
+            }
             outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("{} answered so", server()).into()));
             return self.or_stale(outcome, now);
         }
         self.inner.failures.clear(without_generation(&self.key), now);
-        // What cannot be kept puts an end to what was kept, if it says something of the name.
-        if self.held.is_some() && about.lifetime == 0 && self.recursion && (denies || reply.class == Class::Positive) {
+        // What cannot be kept puts an end to what was kept, if it says something of the name. What is made here always does.
+        let tells = denies || reply.class == Class::Positive || from.is_none() && reply.class == Class::Unstorable;
+        if self.held.is_some() && about.lifetime == 0 && self.recursion && tells {
             self.inner.store.remove(&self.inner.store.key(self.question.as_bytes(), self.flags));
         }
         outcome
@@ -291,6 +292,9 @@ impl Flight {
 
     /// A failure that a rule of the zone wants. Nothing is remembered of it, and no old answer is better.
     fn ruled_out(&self, rcode: u16, why: Arc<str>, now: Moment) -> Outcome {
+        if rcode == rcode::SERVFAIL {
+            self.tell_as(rcode, &why, now);
+        }
         Outcome::failure(rcode, (ede::OTHER, why), Source::Local, self.zone.label, now)
     }
 

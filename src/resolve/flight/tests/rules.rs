@@ -81,3 +81,50 @@ async fn failures_that_a_rule_gives_another_code_are_failures() {
         assert_eq!((octet(&old), old.source, upstream.asked()), (Some(1), Source::Stale, 2));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn failures_that_rules_make_are_told() {
+    let says = |rcode| vec![Said::Fail { rcode, why: "no entry".into() }];
+    for (rcode, told) in [(rcode::SERVFAIL, true), (rcode::REFUSED, false)] {
+        let (upstream, errors) = (Upstream::new(&[Act::Answer(1)]), together());
+        let zone = Zone { errors: Some(Arc::clone(&errors)), ..ruled(&upstream, "[]", says(rcode)) };
+        let house = House::new(vec![zone], Limits::default());
+        assert_eq!(house.get("www.example").await.rcode, rcode);
+        assert_eq!(is_told(&errors, house.now()), told, "{rcode}");
+    }
+}
+
+/// An empty answer without SOA, which may not be kept.
+fn nothing(rcode: u16) -> Said {
+    let question = Question::new(&wire("www.example"), rtype::A, CLASS_IN).unwrap();
+    let message = crate::wire::rr::response(&question, rcode, true, [&[], &[], &[]]).unwrap();
+    Said::Answer { message, error: None, chase: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_here_ends_the_old_answer_though_it_is_not_kept() {
+    for (code, ends) in [(rcode::NXDOMAIN, true), (rcode::NOERROR, true), (rcode::SERVFAIL, false)] {
+        let upstream = Upstream::new(&[Act::Answer(1), Act::Fail]);
+        let zone = ruled(&upstream, "[]", vec![Said::Next, nothing(code)]);
+        let house = House::new(vec![Zone { stale: Some(STALE), ..zone }], Limits::default());
+        assert_eq!(octet(&house.get("www.example").await), Some(1));
+        house.pass(Duration::from_secs(31)).await;
+        let here = house.get("www.example").await;
+        assert_eq!((here.rcode, here.source, upstream.asked()), (code, Source::Local, 1));
+        let source = house.get("www.example").await.source;
+        assert_eq!((source, upstream.asked()), (if ends { Source::Miss } else { Source::Stale }, 2), "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_here_ends_the_memory_of_failures() {
+    let upstream = Upstream::new(&[Act::Fail]);
+    let zone = ruled(&upstream, "[]", vec![Said::Next, nothing(rcode::NXDOMAIN)]);
+    let house = House::new(vec![zone], Limits::default());
+    assert_eq!(house.get("www.example").await.rcode, rcode::SERVFAIL);
+    house.pass(Duration::from_secs(1)).await;
+    assert_eq!(house.get("www.example").await.source, Source::Local);
+    assert_eq!((house.get("www.example").await.source, upstream.asked()), (Source::Miss, 2));
+    house.pass(Duration::from_secs(1)).await;
+    assert_eq!((house.get("www.example").await.source, upstream.asked()), (Source::Miss, 3), "not twice as long");
+}
