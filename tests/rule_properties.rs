@@ -24,7 +24,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// `cases` cases, the same ones every time, none written down.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(0x7275_6c65_73), ..Default::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0x0072_756c_6573),
+        ..Default::default()
+    }
 }
 
 /// Names that have parts in common, so that messages are compressed.

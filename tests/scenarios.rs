@@ -115,5 +115,6 @@ scenarios! {
     rules_dns64_over_ipv4
     rules_load_balance
     rules_rewrite_cname
+    rules_rewrite_denied
     rules_rewrite_name
 }

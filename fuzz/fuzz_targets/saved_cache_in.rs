@@ -4,7 +4,6 @@
 
 use libfuzzer_sys::fuzz_target;
 use nodens::cache::Store;
-use nodens::cache::entry::Refresh;
 use nodens::cache::persist::{self, Terms};
 use nodens::observe::labels::Labels;
 use nodens::sys::clock::Moment;
@@ -36,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = persist::load(
             Cursor::new(file),
             &terms,
-            |_| Some((1, Refresh::default())),
+            |_| Some(persist::Owner { zone: 1, ..Default::default() }),
             |entry| {
                 entries.push(entry);
                 ControlFlow::Continue(())
@@ -59,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = persist::load(
         Cursor::new(again.into_inner()),
         &terms,
-        |_| Some((1, Refresh::default())),
+        |_| Some(persist::Owner { zone: 1, ..Default::default() }),
         |_| {
             loaded += 1;
             ControlFlow::Continue(())

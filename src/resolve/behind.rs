@@ -5,16 +5,16 @@
 use super::local::minimal::minimal;
 use super::local::rewrite::{Rewrites, Rewritten};
 use super::local::{Answers, Asked, Said};
-use super::lookup::{Failing, Flight, Got, received};
+use super::lookup::{Cause, Failing, Flight, Got, received};
 use crate::observe::limit::RateLimit;
 use crate::observe::rules::Rewriting;
 use crate::upstream::Query;
 use crate::wire::edns::OPT_LEN;
-use crate::wire::header::{Header, rcode};
+use crate::wire::header::{self, Header, rcode};
 use crate::wire::message::Message;
 use crate::wire::question::Question;
 use crate::wire::record::Section;
-use crate::wire::validate;
+use crate::wire::validate::{self, Class};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -49,15 +49,8 @@ impl Behind {
         let query = Query { message: &message, opt_len };
         let got = match self.answer(flight, &question, query, deadline).await {
             Ok(got) => got,
-            // A failure is an answer that a rule may speak of, too.
-            Err(failing) => {
-                let code = undo.rcode(failing.rcode());
-                return Err(if code == failing.rcode() {
-                    failing
-                } else {
-                    Failing::Rule { rcode: code, why: failing.why() }
-                });
-            }
+            // A failure is an answer that a rule may speak of, too. What has failed stays what it is.
+            Err(Failing { rcode, cause }) => return Err(Failing { rcode: undo.rcode(rcode), cause }),
         };
         let more = match undo.more(&got.reply.message) {
             Some(question) => flight.look_up(&question).await,
@@ -66,7 +59,12 @@ impl Behind {
         let restored = undo.restore(got.reply.message, got.reply.rcode, &flight.question, more.as_deref());
         let restored = restored.map_err(|error| cannot(flight, &error, Rewriting::Unwritable))?;
         flight.inner.metrics.rules.rewritten(Rewriting::Done);
-        let reply = made(restored.message, restored.rcode, &flight.question)?;
+        // Where a CNAME was led elsewhere, it is another answer.
+        let was = (restored.rcode == got.reply.rcode && more.is_none()).then_some(got.reply.class);
+        let mut reply = made(restored.message, restored.rcode, &flight.question, was)?;
+        if got.reply.class == Class::Failure {
+            reply.class = Class::Failure;
+        }
         Ok(Got { reply, ..got })
     }
 
@@ -94,7 +92,7 @@ impl Behind {
         for rule in &self.answers {
             let (message, error, chase) = match rule.answer(&asked) {
                 Said::Next => continue,
-                Said::Fail { rcode, why } => return Err(Failing::Rule { rcode, why }),
+                Said::Fail { rcode, why } => return Err(Failing { rcode, cause: Cause::Rule(why) }),
                 Said::Answer { message, error, chase } => (message, error, chase),
             };
             let behind = chase.and_then(|name| Question::new(&name, question.qtype(), question.qclass()));
@@ -103,7 +101,7 @@ impl Behind {
                 None => message,
             };
             let code = Header::read(&message).map_or(rcode::SERVFAIL, |header| header.rcode());
-            let reply = made(message, code, question)?;
+            let reply = made(message, code, question, None)?;
             return Ok(Some(Got { reply, from: None, plugin: Some(rule.plugin()), error }));
         }
         Ok(None)
@@ -120,15 +118,41 @@ fn cannot(flight: &Flight, error: &dyn std::error::Error, outcome: Rewriting) ->
     Failing::rule(error)
 }
 
-/// An answer that was made here.
-fn made(message: Vec<u8>, rcode: u16, question: &Question) -> Result<validate::Reply, Failing> {
-    validate::made_here(message, rcode, question).map_err(|error| Failing::rule(&error))
+/// An answer that was made here, of one that was judged before if `was` is given.
+fn made(message: Vec<u8>, rcode: u16, question: &Question, was: Option<Class>) -> Result<validate::Reply, Failing> {
+    validate::made_here(message, rcode, question, was).map_err(|error| Failing::rule(&error))
 }
 
 /// `message` with the answers of `more`, if that could be had, behind its own.
 fn join(message: Vec<u8>, more: Option<Vec<u8>>) -> Vec<u8> {
     let more = more.and_then(|more| Message::read(&more));
     let (Some(mut more), Some(mut whole)) = (more, Message::read(&message)) else { return message };
+    // Of an answer that is not whole none is made that is.
+    whole.header.flags |= more.header.flags & header::TC;
     whole.section_mut(Section::Answer).append(more.section_mut(Section::Answer));
     whole.write().unwrap_or(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::question::{CLASS_IN, rtype, to_wire};
+    use crate::wire::rr::{Rr, response};
+
+    #[test]
+    fn with_an_answer_that_is_truncated_the_whole_is() {
+        let answer = |name: &str, rtype, rdata: &[u8]| {
+            let question = Question::new(&to_wire(name), rtype::A, CLASS_IN).unwrap();
+            let rr = Rr { owner: to_wire(name), rtype, class: CLASS_IN, ttl: 30, rdata: rdata.to_vec() };
+            (response(&question, rcode::NOERROR, true, [&[rr], &[], &[]]).unwrap(), question)
+        };
+        let (alias, question) = answer("a.example", rtype::CNAME, &to_wire("b.example"));
+        let (mut more, _) = answer("b.example", rtype::A, &[192, 0, 2, 1]);
+        let class =
+            |more: &[u8]| made(join(alias.clone(), Some(more.to_vec())), 0, &question, None).ok().unwrap().class;
+        assert_eq!(class(&more), Class::Positive);
+        let header = Header::read(&more).unwrap();
+        Header { flags: header.flags | header::TC, ..header }.write(&mut more);
+        assert_eq!(class(&more), Class::Truncated);
+    }
 }

@@ -16,7 +16,7 @@ use super::lookup::{Asker, Flight};
 use super::loops::Probes;
 use super::numbers::Numbers;
 use super::stale::{Held, Overdue};
-use super::zones::{Zone, Zones};
+use super::zones::Zones;
 use super::{Limits, Miss, Outcome};
 use crate::cache::{Entry, Store};
 use crate::observe::metrics::{DropReason, Metrics, Prefetch};

@@ -60,52 +60,37 @@ pub(super) struct Got {
 }
 
 /// Why nothing was got.
-pub(super) enum Failing {
+pub(super) struct Failing {
+    /// The RCODE for the client.
+    pub(super) rcode: u16,
+    /// What went wrong.
+    pub(super) cause: Cause,
+}
+
+/// What went wrong.
+pub(super) enum Cause {
     /// The upstream gave no reply.
     Upstream(Error),
     /// The upstream's reply is worth nothing.
     Invalid(String),
     /// Nobody was asked, as too much is under way.
     Refused(String),
-    /// A rule of the zone will have it so.
-    Rule {
-        /// The RCODE for the client.
-        rcode: u16,
-        /// Why.
-        why: Arc<str>,
-    },
+    /// A rule of the zone will have it so, for this reason.
+    Rule(Arc<str>),
 }
 
 impl Failing {
     /// SERVFAIL, by a rule that cannot do what it must.
     pub(super) fn rule(error: &dyn std::error::Error) -> Failing {
-        Failing::Rule { rcode: rcode::SERVFAIL, why: error.to_string().into() }
-    }
-
-    /// The RCODE that a client sees.
-    pub(super) fn rcode(&self) -> u16 {
-        match self {
-            Failing::Upstream(_) | Failing::Invalid(_) => rcode::SERVFAIL,
-            Failing::Refused(_) => rcode::REFUSED,
-            Failing::Rule { rcode, .. } => *rcode,
-        }
-    }
-
-    /// The reason in words.
-    pub(super) fn why(&self) -> Arc<str> {
-        match self {
-            Failing::Upstream(error) => error.to_string().into(),
-            Failing::Invalid(why) | Failing::Refused(why) => why.as_str().into(),
-            Failing::Rule { why, .. } => Arc::clone(why),
-        }
+        Failing { rcode: rcode::SERVFAIL, cause: Cause::Rule(error.to_string().into()) }
     }
 }
 
 impl From<Error> for Failing {
     fn from(error: Error) -> Failing {
         match error.is_refusal() {
-            true => Failing::Refused(error.to_string()),
-            false => Failing::Upstream(error),
+            true => Failing { rcode: rcode::REFUSED, cause: Cause::Refused(error.to_string()) },
+            false => Failing { rcode: rcode::SERVFAIL, cause: Cause::Upstream(error) },
         }
     }
 }
@@ -113,7 +98,7 @@ impl From<Error> for Failing {
 /// What an upstream's reply to `question` is worth.
 pub(super) fn received(reply: Reply, question: &Question) -> Result<Got, Failing> {
     let Reply { message, server, transport, .. } = reply;
-    let invalid = Failing::Invalid;
+    let invalid = |why| Failing { rcode: rcode::SERVFAIL, cause: Cause::Invalid(why) };
     let reply = validate::reply(message, question).map_err(|error| invalid(format!("upstream {server}: {error}")))?;
     if reply.class == Class::Truncated && transport != Transport::Udp {
         return Err(invalid(format!("upstream {server} truncated its reply over TCP")));
@@ -164,14 +149,16 @@ impl Flight {
         let now = self.inner.clock.now();
         let outcome = match result {
             Ok(Ok(got)) => self.judge(got, now),
-            Ok(Err(Failing::Rule { rcode, why })) => self.ruled_out(rcode, why, now),
-            Ok(Err(Failing::Refused(why))) => self.refused(&why, now),
-            Ok(Err(Failing::Invalid(why))) => self.failed(ede::OTHER, &why, now),
-            Ok(Err(Failing::Upstream(error))) => self.gave_up(&error, now),
+            Ok(Err(Failing { rcode, cause })) => match cause {
+                Cause::Rule(why) => self.ruled_out(rcode, why, now),
+                Cause::Refused(why) => self.refused(rcode, &why, now),
+                Cause::Invalid(why) => self.failed(rcode, ede::OTHER, &why, now),
+                Cause::Upstream(error) => self.gave_up(rcode, &error, now),
+            },
             Err(_) => {
                 let why = "no upstream answered in time";
-                self.tell(why, || format!("{why}: i/o timeout"), now);
-                self.fail(ede::NO_REACHABLE_AUTHORITY, why, now)
+                self.tell(rcode::SERVFAIL, why, || format!("{why}: i/o timeout"), now);
+                self.fail(rcode::SERVFAIL, ede::NO_REACHABLE_AUTHORITY, why, now)
             }
         };
         let newer = outcome.entry.as_ref().filter(|_| matches!(outcome.source, Source::Miss | Source::Local));
@@ -243,13 +230,23 @@ impl Flight {
         // In a loop it is our own old answer, which was given to the upstream as to any client: it must not become a new one.
         let is_stale = matches!(reply.ede, Some(ede::STALE_ANSWER | ede::STALE_NXDOMAIN));
         if is_stale && self.old(now).is_some() && self.inner.is_overdue(&self.key) {
-            return self.failed(ede::OTHER, &format!("{} has nothing but an old answer either", server()), now);
+            return self.failed(
+                rcode::SERVFAIL,
+                ede::OTHER,
+                &format!("{} has nothing but an old answer either", server()),
+                now,
+            );
         }
         let negative = matches!(reply.class, Class::NxDomain(_) | Class::NoData(_));
         // Without an SOA it may not be kept, and says the same all the same.
         let denies = negative || reply.class == Class::Unstorable && reply.rcode == rcode::NXDOMAIN;
         if denies && self.old(now).is_some_and(Held::outlives_negatives) {
-            return self.failed(ede::OTHER, &format!("{} says that there is no such thing", server()), now);
+            return self.failed(
+                rcode::SERVFAIL,
+                ede::OTHER,
+                &format!("{} says that there is no such thing", server()),
+                now,
+            );
         }
         let kept = self.zone.keep.allows(self.question.name(), negative);
         let lifetime = if kept { policy::apply(&mut reply, &self.zone.ttls) } else { 0 };
@@ -270,30 +267,34 @@ impl Flight {
         let source = if from.is_some() { Source::Miss } else { Source::Local };
         let mut outcome = Outcome::of(Entry::with_refresh(&reply.message, about, refresh), source, now);
         (outcome.error, outcome.plugin) = (error, plugin);
-        if from.is_none() {
-            return outcome;
-        }
         if reply.class == Class::Failure {
+            if from.is_none() {
+                return outcome;
+            }
             outcome.error = Some((reply.ede.unwrap_or(ede::OTHER), format!("{} answered so", server()).into()));
             return self.or_stale(outcome, now);
         }
         self.inner.failures.clear(without_generation(&self.key), now);
-        // What cannot be kept puts an end to what was kept, if it says something of the name.
-        if self.held.is_some() && about.lifetime == 0 && self.recursion && (denies || reply.class == Class::Positive) {
+        // What cannot be kept puts an end to what was kept, if it says something of the name. What is made here always does.
+        let tells = denies || reply.class == Class::Positive || from.is_none() && reply.class == Class::Unstorable;
+        if self.held.is_some() && about.lifetime == 0 && self.recursion && tells {
             self.inner.store.remove(&self.inner.store.key(self.question.as_bytes(), self.flags));
         }
         outcome
     }
 
-    /// REFUSED, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
-    fn refused(&self, why: &str, now: Moment) -> Outcome {
-        self.tell_as(rcode::REFUSED, why, now);
+    /// A refusal, with the reason, or the old answer. Nothing is remembered of it: nobody was asked.
+    fn refused(&self, rcode: u16, why: &str, now: Moment) -> Outcome {
+        self.tell_as(rcode, why, now);
         let held = self.old(now).and_then(|held| held.outcome(StaleReason::Failed, why.into(), now));
-        held.unwrap_or_else(|| Outcome::refused(self.zone.label, now, why))
+        held.unwrap_or_else(|| Outcome { rcode, ..Outcome::refused(self.zone.label, now, why) })
     }
 
     /// A failure that a rule of the zone wants. Nothing is remembered of it, and no old answer is better.
     fn ruled_out(&self, rcode: u16, why: Arc<str>, now: Moment) -> Outcome {
+        if rcode == rcode::SERVFAIL {
+            self.tell_as(rcode, &why, now);
+        }
         Outcome::failure(rcode, (ede::OTHER, why), Source::Local, self.zone.label, now)
     }
 
@@ -309,24 +310,25 @@ impl Flight {
         inside::look_up(&self.inner, asked).await
     }
 
-    /// SERVFAIL, since no reply came, or the old answer.
-    fn gave_up(&self, error: &Error, now: Moment) -> Outcome {
+    /// A failure, since no reply came, or the old answer.
+    fn gave_up(&self, rcode: u16, error: &Error, now: Moment) -> Outcome {
         let why = error.to_string();
-        self.tell(&why, || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport)), now);
-        self.fail(error.ede(), &why, now)
+        let words = || wording::of(error, self.zone.errors.as_ref().map_or("", |errors| errors.transport));
+        self.tell(rcode, &why, words, now);
+        self.fail(rcode, error.ede(), &why, now)
     }
 
-    /// SERVFAIL, with the reason, or the old answer.
-    fn failed(&self, code: u16, why: &str, now: Moment) -> Outcome {
-        self.tell(why, || why.to_owned(), now);
-        self.fail(code, why, now)
+    /// A failure, with the reason, or the old answer.
+    fn failed(&self, rcode: u16, code: u16, why: &str, now: Moment) -> Outcome {
+        self.tell(rcode, why, || why.to_owned(), now);
+        self.fail(rcode, code, why, now)
     }
 
     /// Says in the log why it failed, in the words that CoreDNS has for it if the zone wants these.
-    fn tell(&self, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
+    fn tell(&self, rcode: u16, why: &str, in_coredns_words: impl FnOnce() -> String, now: Moment) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(1));
         if self.zone.errors.is_some() {
-            self.tell_as(rcode::SERVFAIL, &in_coredns_words(), now);
+            self.tell_as(rcode, &in_coredns_words(), now);
         } else if let Some(suppressed) = LINE.allow(now) {
             tracing::warn!(question = ?self.question, why, suppressed, "a look-up failed");
         }
@@ -345,10 +347,10 @@ impl Flight {
         }
     }
 
-    /// SERVFAIL, with the reason, or the old answer.
-    fn fail(&self, code: u16, why: &str, now: Moment) -> Outcome {
+    /// A failure, with its RCODE and extended error, or the old answer.
+    fn fail(&self, rcode: u16, code: u16, why: &str, now: Moment) -> Outcome {
         let error = (code, why.into());
-        self.or_stale(Outcome::failure(rcode::SERVFAIL, error, Source::Miss, self.zone.label, now), now)
+        self.or_stale(Outcome::failure(rcode, error, Source::Miss, self.zone.label, now), now)
     }
 
     /// Remembers a failure, and puts the old answer in its place if there is one.

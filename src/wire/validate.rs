@@ -111,17 +111,20 @@ pub fn reply(mut message: Vec<u8>, question: &Question) -> Result<Reply, Invalid
 }
 
 /// Judges an answer to `question` that was made here, with its whole RCODE and without OPT. What its records are about is
-/// for those to say who wrote the rules.
+/// for those to say who wrote the rules. `was` is what it was judged to be as an answer to another question, with the same
+/// RCODE: if that had the right SOA, this has, though it may stand above the name in that question only.
 ///
 /// # Errors
 /// [`Invalid`] when it is malformed.
-pub fn made_here(message: Vec<u8>, rcode: u16, question: &Question) -> Result<Reply, Invalid> {
+pub fn made_here(message: Vec<u8>, rcode: u16, question: &Question, was: Option<Class>) -> Result<Reply, Invalid> {
     let header = Header::read(&message).ok_or(Invalid::Framing)?;
     if walk(&message)?.is_some() || !names::are_settled(&message) {
         return Err(Invalid::Names);
     }
     let parsed = Message::from_vec(&message).map_err(|_| Invalid::Record)?;
+    let denied = matches!(was, Some(Class::NoData(_) | Class::NxDomain(_)));
     let class = match classify(&parsed, &header, rcode, question) {
+        Ok(Class::Unstorable) | Err(Invalid::Unrelated) if denied => negative(rcode, soa_ttl(&parsed, |_| true)),
         Err(Invalid::Unrelated) if rcode == rcode::NOERROR => Class::Positive,
         Err(Invalid::Unrelated) => Class::Unstorable,
         judged => judged?,
@@ -170,17 +173,26 @@ fn classify(parsed: &Message, header: &Header, code: u16, question: &Question) -
     if header.flags & header::TC != 0 {
         return Ok(Class::Truncated);
     }
-    let soa = || {
-        parsed.authorities.iter().find_map(|r| match &r.data {
-            RData::SOA(soa) if r.name.zone_of(last.name) => Some(effective_ttl(r.ttl).min(effective_ttl(soa.minimum))),
-            _ => None,
-        })
-    };
     Ok(match code {
         rcode::NOERROR if last.answered => Class::Positive,
-        rcode::NOERROR => soa().map_or(Class::Unstorable, Class::NoData),
-        rcode::NXDOMAIN => soa().map_or(Class::Unstorable, Class::NxDomain),
+        rcode::NOERROR | rcode::NXDOMAIN => negative(code, soa_ttl(parsed, |owner| owner.zone_of(last.name))),
         _ => Class::Failure,
+    })
+}
+
+/// NXDOMAIN or NODATA, with what [`soa_ttl`] found.
+fn negative(code: u16, soa: Option<u32>) -> Class {
+    match code {
+        rcode::NXDOMAIN => soa.map_or(Class::Unstorable, Class::NxDomain),
+        _ => soa.map_or(Class::Unstorable, Class::NoData),
+    }
+}
+
+/// What the first SOA with a fitting owner says: min(SOA TTL, SOA MINIMUM).
+fn soa_ttl(parsed: &Message, fits: impl Fn(&Name) -> bool) -> Option<u32> {
+    parsed.authorities.iter().find_map(|r| match &r.data {
+        RData::SOA(soa) if fits(&r.name) => Some(effective_ttl(r.ttl).min(effective_ttl(soa.minimum))),
+        _ => None,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The upstream is a script; time stands still unless a test moves it.
 
+mod behind;
 mod rules;
 
 use super::*;
@@ -9,6 +10,7 @@ use crate::cache::Flags;
 use crate::cache::{Stale, Ttls};
 use crate::observe::queries::{Family, Source};
 use crate::resolve::Waiter;
+use crate::resolve::zones::Zone;
 use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};

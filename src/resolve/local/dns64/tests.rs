@@ -55,7 +55,7 @@ fn the_a_records_are_asked_for_when_there_is_no_address_but_not_when_there_is_no
     let all = Dns64(config::Dns64 { translate_all: true, ..all.0 });
     for (answer, needed) in [
         (message(rtype::AAAA, 0, [&[], &[soa(30)], &[]]), [true, true]),
-        (message(rtype::AAAA, 0, [&[aaaa.clone()], &[], &[]]), [false, true]),
+        (message(rtype::AAAA, 0, [std::slice::from_ref(&aaaa), &[], &[]]), [false, true]),
         (message(rtype::AAAA, 0, [&[alias.clone(), aaaa.clone()], &[], &[]]), [false, true]),
         (message(rtype::AAAA, 0, [&[mapped.clone(), aaaa.clone()], &[], &[]]), [false, true]),
         (message(rtype::AAAA, 0, [&[mapped], &[], &[]]), [true, true]),
@@ -77,7 +77,11 @@ fn each_a_record_becomes_an_aaaa_record_and_all_else_stays() {
     let alias = rr(rtype::CNAME, 900, &to_wire("web.example"));
     let ns = rr(rtype::NS, 500, &to_wire("ns.example"));
     let glue = rr(rtype::A, 400, &[192, 0, 2, 53]);
-    let a = message(rtype::A, header::TC | header::AD, [&[alias.clone(), v4, old], &[ns.clone()], &[glue.clone()]]);
+    let a = message(
+        rtype::A,
+        header::TC | header::AD,
+        [&[alias.clone(), v4, old], std::slice::from_ref(&ns), std::slice::from_ref(&glue)],
+    );
     let translated = |ttl: [u32; 2]| {
         let prefix = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, 192, 0, 2];
         let address = |ttl, last| rr(rtype::AAAA, ttl, &[&prefix[..], &[last]].concat());

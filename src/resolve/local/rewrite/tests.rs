@@ -143,7 +143,8 @@ fn the_first_rule_that_applies_ends_the_search_unless_it_goes_on() {
 
 #[test]
 fn names_in_the_answer_are_changed_back_where_a_rule_says_so() {
-    let table: &[(&str, &str, &[(&str, &str)])] = &[
+    type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let table: &[Row] = &[
         // An exact rule always does: owners and what records lead to, and names below.
         (
             "[{name: {from: red.example, to: blue.test}}]",
