@@ -44,11 +44,11 @@ impl Script {
         let name = question.name().to_ascii();
         let qtype = type_name(question.query_type());
         let plain = format!("{name} {qtype}");
-        // A client's own matters stay with us: case, AD, ECS, cookies, records of any section.
+        // A client's own matters stay with us: case, ECS, cookies, records of any section. AD is asked for whoever asks.
         let meta = &message.metadata;
         let records = message.answers.len() + message.authorities.len() + message.additionals.len();
         if name != name.to_ascii_lowercase()
-            || meta.authentic_data
+            || !meta.authentic_data
             || records > 0
             || !edns.options().as_ref().is_empty()
         {
