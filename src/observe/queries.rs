@@ -135,7 +135,8 @@ pub(super) fn bucket(table: &[(u16, &str)], number: u16) -> usize {
 pub(super) struct ZoneCells {
     /// Queries by type.
     pub(super) queries: [Counter; TYPES.len() + 1],
-    /// Answers by response code, then source.
+    /// Answers by response code, then source. One that `dns64` or `loadBalance` altered counts as the answer that it was
+    /// made of: a translated one as the AAAA answer without addresses. `nodens_dns64_translated_total` has these.
     pub(super) responses: [[Counter; Source::ALL.len()]; RCODES.len() + 1],
     /// Time to answer by source.
     pub(super) durations: [Histogram; Source::ALL.len()],

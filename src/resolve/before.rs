@@ -76,7 +76,7 @@ impl Before {
                 Outcome { plugin: Some(Plugin::Acl), ..Outcome::empty(rcode, error, Source::Refused, zone, now) };
             return Verdict::Settle(miss, outcome);
         }
-        let asked = Asked { question, client: miss.client, proto: miss.cells.proto() };
+        let asked = Asked { question, client: miss.client, proto: miss.proto };
         let made = match () {
             () if self.refuse_any && question.qtype() == rtype::ANY => {
                 any(&asked).map(|message| (message, Plugin::Any))
@@ -92,7 +92,7 @@ impl Before {
             return Verdict::Settle(miss, outcome);
         }
         if self.balance.is_some() || self.dns64.as_ref().is_some_and(|dns64| dns64.wants(miss.client.ip(), question)) {
-            let asker = Asker { client: miss.client, proto: miss.cells.proto(), place: miss.place };
+            let asker = Asker::of(&miss);
             let (rules, inner, question) = (Arc::clone(self), Arc::clone(inner), question.clone());
             let next = std::mem::replace(&mut miss.waiter, Box::new(Nobody));
             miss.waiter = Box::new(After { rules, inner, question, flags: miss.flags, asker, next });

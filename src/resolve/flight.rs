@@ -76,6 +76,14 @@ enum Task {
     Renew(Entry),
 }
 
+/// What holds for some misses that are sorted together.
+struct InForce {
+    /// The store's generation, read before all else: what was made by older zones is not kept once a flush came.
+    generation: u64,
+    zones: Arc<Zones>,
+    limits: Arc<Limits>,
+}
+
 /// Resolves misses. Cheap to clone.
 #[derive(Clone)]
 pub struct Resolver {
@@ -145,10 +153,7 @@ impl Resolver {
     /// # Errors
     /// Gives the miss back when too many are under way.
     pub fn submit(&self, miss: Miss) -> Result<(), Box<Miss>> {
-        let most = i64::try_from(self.inner.limits.load().in_flight).unwrap_or(i64::MAX);
-        if self.inner.metrics.in_flight.add(1) > most {
-            self.inner.metrics.in_flight.add(-1);
-            self.inner.metrics.dropped(DropReason::InFlight);
+        if !self.inner.admit() {
             return Err(Box::new(miss));
         }
         let Err(refused) = self.queue.send(Task::Miss(miss)) else { return Ok(()) };
@@ -196,12 +201,11 @@ impl Resolver {
 async fn sort(inner: Arc<Inner>, mut arrivals: mpsc::UnboundedReceiver<Task>) {
     let mut batch = Vec::with_capacity(BATCH);
     while arrivals.recv_many(&mut batch, BATCH).await > 0 {
-        let zones = inner.zones.load_full();
-        let limits = inner.limits.load_full();
+        let force = inner.in_force();
         for task in batch.drain(..) {
             match task {
-                Task::Miss(miss) => inner.place(miss, &zones, &limits),
-                Task::Renew(entry) => inner.renew(&entry, &zones, &limits),
+                Task::Miss(miss) => inner.place(miss, &force),
+                Task::Renew(entry) => inner.renew(&entry, &force),
             }
         }
         // Answers that are ready go out before more questions come in.
@@ -214,9 +218,30 @@ impl Inner {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn in_force(&self) -> InForce {
+        let generation = self.store.generation();
+        InForce { generation, zones: self.zones.load_full(), limits: self.limits.load_full() }
+    }
+
+    /// Counts one more that waits for an answer, unless that is too much.
+    pub(super) fn admit(&self) -> bool {
+        let most = i64::try_from(self.limits.load().in_flight).unwrap_or(i64::MAX);
+        let fits = self.metrics.in_flight.add(1) <= most;
+        if !fits {
+            self.metrics.in_flight.add(-1);
+            self.metrics.dropped(DropReason::InFlight);
+        }
+        fits
+    }
+
     /// Finds a miss its place: a flight, or an answer at once.
-    fn place(self: &Arc<Self>, miss: Miss, zones: &Zones, limits: &Limits) {
+    fn place(self: &Arc<Self>, mut miss: Miss, force: &InForce) {
+        let InForce { generation, zones, limits } = force;
         let now = self.clock.now();
+        // The views may have been numbered anew since it came in.
+        if miss.place != NOBODY {
+            miss.flags = miss.flags.in_view(zones.view(miss.place));
+        }
         let Some(question) = Question::read(&miss.question) else {
             return self.settle(miss, &Outcome::refused(0, now, ""));
         };
@@ -237,8 +262,7 @@ impl Inner {
                 Verdict::Drop(miss, reason) => return self.dismiss(miss, reason),
             },
         };
-        let generation = self.store.generation();
-        let key = key(&miss.question, miss.flags, miss.recursion_desired, generation);
+        let key = key(&miss.question, miss.flags, miss.recursion_desired, *generation);
         let mut book = self.book();
         // Who need not wait takes nothing of what a client may have in flight.
         let (held, overdue) = match book.flights.get(&key).map(|waiting| waiting.overdue.as_ref()) {
@@ -255,7 +279,7 @@ impl Inner {
                     drop(book);
                     self.settle(miss, &outcome);
                     if let Some(entry) = Known::is_due(&outcome, now) {
-                        self.renew(entry, zones, limits);
+                        self.renew(entry, force);
                     }
                     return;
                 }
@@ -279,8 +303,10 @@ impl Inner {
             return;
         }
         let (flags, recursion, prefetch) = (miss.flags, miss.recursion_desired, None);
-        let asker = Asker { client: miss.client, proto: miss.cells.proto(), place: miss.place };
-        let inner = Arc::clone(self);
+        let asker = Asker::of(&miss);
+        let patience = limits.patience.saturating_sub(now.since(miss.arrived));
+        let hurried = patience < limits.patience / 2;
+        let (inner, generation) = (Arc::clone(self), *generation);
         let flight = Flight {
             inner,
             zone: Arc::clone(zone),
@@ -291,27 +317,29 @@ impl Inner {
             recursion,
             held,
             asker,
+            patience,
+            hurried,
             prefetch,
         };
         match overdue {
             None => {
-                self.start(book, flight, SmallVec::from_iter([miss]), None, limits);
+                self.start(book, flight, SmallVec::from_iter([miss]), None);
             }
             Some((overdue, outcome)) => {
                 self.refreshed(zone.label);
-                self.start(book, flight, Waiters::new(), Some(Box::new(overdue)), limits);
+                self.start(book, flight, Waiters::new(), Some(Box::new(overdue)));
                 self.settle(miss, &outcome);
             }
         }
     }
 
     /// Starts a prefetch, unless the answer is being looked up, was, or too much else is.
-    fn renew(self: &Arc<Self>, entry: &Entry, zones: &Zones, limits: &Limits) {
+    fn renew(self: &Arc<Self>, entry: &Entry, force: &InForce) {
+        let InForce { generation, zones, limits } = force;
         let about = entry.about();
         let Some(question) = Question::read(entry.question()) else { return };
         let Some(zone) = zones.find(about.flags.view(), question.name()) else { return };
-        let generation = self.store.generation();
-        let key = key(entry.question(), about.flags, true, generation);
+        let key = key(entry.question(), about.flags, true, *generation);
         let book = self.book();
         let asked = self.store.key(entry.question(), about.flags);
         // A worker's own list may hold on to an entry for a while that has been renewed already.
@@ -327,11 +355,24 @@ impl Inner {
         self.refreshed(zone.label);
         let held = zone.stale.map(|rules| Held { entry: entry.clone(), rules });
         let (inner, zone, flags) = (Arc::clone(self), Arc::clone(zone), about.flags);
-        let left = about.lifetime.saturating_sub(entry.age(self.clock.now()));
-        let (recursion, prefetch) = (true, Some(left));
-        let asker = Asker { client: NOBODY, proto: Proto::Tcp, place: NOBODY };
-        let flight = Flight { inner, zone, key, generation, question, flags, recursion, held, asker, prefetch };
-        self.start(book, flight, Waiters::new(), None, limits);
+        let now = self.clock.now();
+        let left = about.lifetime.saturating_sub(entry.age(now));
+        let asker = Asker { client: NOBODY, proto: Proto::Tcp, place: NOBODY, arrived: now, depth: 0 };
+        let flight = Flight {
+            inner,
+            zone,
+            key,
+            generation: *generation,
+            question,
+            flags,
+            recursion: true,
+            held,
+            asker,
+            patience: limits.patience,
+            hurried: false,
+            prefetch: Some(left),
+        };
+        self.start(book, flight, Waiters::new(), None);
     }
 
     /// Counts a look-up that nobody waits for.
@@ -342,20 +383,13 @@ impl Inner {
     }
 
     /// Sends a flight off.
-    fn start(
-        &self,
-        mut book: MutexGuard<'_, Book>,
-        flight: Flight,
-        misses: Waiters,
-        overdue: Option<Box<Overdue>>,
-        limits: &Limits,
-    ) {
+    fn start(&self, mut book: MutexGuard<'_, Book>, flight: Flight, misses: Waiters, overdue: Option<Box<Overdue>>) {
         book.flights.insert(Arc::clone(&flight.key), Waiting { misses, overdue });
         drop(book);
         let (checking_disabled, dnssec_ok) = (flight.flags.checking_disabled(), flight.flags.dnssec_ok());
         let question = flight.question.as_bytes();
         let message = reply::upstream_query(question, flight.recursion, checking_disabled, dnssec_ok);
-        tokio::spawn(flight.run(message, limits.patience));
+        tokio::spawn(flight.run(message));
     }
 
     /// From now on, who asks for what `flight` looks up gets the old answer; so do those who wait already.
@@ -387,7 +421,8 @@ impl Inner {
     /// Answers those who waited; late answers over UDP to a client that waits for many are let go.
     fn answer(&self, mut book: MutexGuard<'_, Book>, misses: Waiters, outcome: &Outcome) {
         let too_late = |miss: &Miss, waiting: usize| {
-            waiting > FEW && miss.cells.proto() == Proto::Udp && outcome.at.since(miss.arrived) >= LATE
+            let forgeable = miss.proto == Proto::Udp && !miss.waiter.is_rule();
+            waiting > FEW && forgeable && outcome.at.since(miss.arrived) >= LATE
         };
         let late = |miss: &Miss| too_late(miss, release(&mut book, miss.client.ip()));
         let late: SmallVec<[bool; 1]> = misses.iter().map(late).collect();
@@ -410,7 +445,7 @@ impl Inner {
 
     /// Finds `miss`, one of our own, its place.
     pub(super) fn take(self: &Arc<Self>, miss: Miss) {
-        self.place(miss, &self.zones.load(), &self.limits.load());
+        self.place(miss, &self.in_force());
     }
 
     /// Answers a miss that is in no flight any more, and counts it.

@@ -5,7 +5,7 @@ use super::flight::{Inner, without_generation};
 use super::stale::{Held, Overdue};
 use super::wording;
 use super::zones::Zone;
-use super::{Outcome, inside};
+use super::{Miss, Outcome, inside};
 use crate::cache::entry::{About, Refresh};
 use crate::cache::{Entry, Flags, policy};
 use crate::observe::coredns::cells::Plugin;
@@ -45,6 +45,18 @@ pub(super) struct Asker {
     pub(super) proto: Proto,
     /// Where it came in.
     pub(super) place: SocketAddr,
+    /// When it came.
+    pub(super) arrived: Moment,
+    /// How many rules have led from the client's question to this one.
+    pub(super) depth: u8,
+}
+
+impl Asker {
+    /// Who waits for the answer to `miss`.
+    pub(super) fn of(miss: &Miss) -> Asker {
+        let Miss { client, proto, place, arrived, depth, .. } = *miss;
+        Asker { client, proto, place, arrived, depth }
+    }
 }
 
 /// What was got for a question.
@@ -122,14 +134,18 @@ pub(super) struct Flight {
     pub(super) held: Option<Held>,
     /// Who asked first.
     pub(super) asker: Asker,
+    /// How long whoever asked first may still wait.
+    pub(super) patience: Duration,
+    /// Is that so little that a failure says nothing of the question?
+    pub(super) hurried: bool,
     /// If this is to renew an answer that is still good: the TTL that it has left.
     pub(super) prefetch: Option<u32>,
 }
 
 impl Flight {
     /// Asks, stores, and answers everybody who waits.
-    pub(super) async fn run(self, message: Vec<u8>, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    pub(super) async fn run(self, message: Vec<u8>) {
+        let deadline = Instant::now() + self.patience;
         let result = match &self.held {
             None => timeout_at(deadline + GRACE, self.get(&message, deadline)).await,
             Some(held) => {
@@ -306,6 +322,10 @@ impl Flight {
 
     /// What is answered to `question`, asked through all rules and the cache as if by who asked first.
     pub(super) async fn look_up(&self, question: &Question) -> Option<Vec<u8>> {
+        if *question == self.question {
+            inside::tell(question, "a rule leads from this question to itself", self.inner.clock.now());
+            return None;
+        }
         let asked = inside::Question { question, flags: self.flags, asker: self.asker };
         inside::look_up(&self.inner, asked).await
     }
@@ -361,9 +381,11 @@ impl Flight {
             true => EARLY_RECHECK,
             false => held.rules.recheck,
         });
-        let most = self.zone.ttls.failure;
-        let remembered = Failure { rcode: failure.rcode, text: Arc::clone(&text) };
-        self.inner.failures.add(without_generation(&self.key), remembered, most, recheck, now);
+        if !self.hurried {
+            let most = self.zone.ttls.failure;
+            let remembered = Failure { rcode: failure.rcode, text: Arc::clone(&text) };
+            self.inner.failures.add(without_generation(&self.key), remembered, most, recheck, now);
+        }
         held.and_then(|held| held.outcome(StaleReason::Failed, text, now)).unwrap_or(failure)
     }
 }

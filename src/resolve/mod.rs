@@ -36,7 +36,7 @@ pub use zones::{Keep, Zone, Zones};
 
 use crate::cache::{Entry, Flags};
 use crate::observe::coredns::cells::Plugin;
-use crate::observe::queries::{QueryCells, Source};
+use crate::observe::queries::{Proto, QueryCells, Source};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::rcode;
@@ -74,8 +74,12 @@ pub struct Miss {
     pub client: SocketAddr,
     /// Where the query came in.
     pub place: SocketAddr,
-    /// When it came.
+    /// When it came; for a look-up of a rule's, the query that it is for.
     pub arrived: Moment,
+    /// Over what that query came.
+    pub proto: Proto,
+    /// How many rules have led here; 0 for a client's question.
+    pub depth: u8,
     /// Where it is counted; cells that many threads may write.
     pub cells: Arc<QueryCells>,
     /// Who gets the answer.
@@ -89,6 +93,11 @@ pub trait Waiter: Send {
 
     /// Learns that there will be no answer.
     fn dismiss(self: Box<Self>) {}
+
+    /// Is it a rule in the midst of a look-up? Others may wait for that: it is answered however late it is.
+    fn is_rule(&self) -> bool {
+        false
+    }
 }
 
 /// The source that a hit counts as.

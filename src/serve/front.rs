@@ -215,6 +215,8 @@ impl Front {
             client,
             place: door.place,
             arrived: now,
+            proto,
+            depth: 0,
             cells: Arc::clone(door.cells(proto)),
             waiter,
         };

@@ -16,7 +16,7 @@ use nodens::config::{self, limits};
 use nodens::observe::metrics::Metrics;
 use nodens::observe::queries::{Label, Proto, Source};
 use nodens::resolve::local::Answers;
-use nodens::resolve::local::acl::Acl as Rules;
+use nodens::resolve::local::acl::Acl as AccessRules;
 use nodens::resolve::local::balance::Balance;
 use nodens::resolve::local::dns64::Dns64;
 use nodens::resolve::local::hosts::Hosts;
@@ -452,8 +452,11 @@ fn wire(name: &str) -> Result<Vec<u8>, String> {
     absolute(name)?.to_lowercase().to_bytes().map_err(|e| e.to_string())
 }
 
+/// Those before a cache, and those behind it.
+type Rules = (Option<Arc<Before>>, Option<Arc<Behind>>);
+
 /// The rules before and behind the cache that these keys of a zone stand for.
-fn rules(names: &[String], keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Before>>, Option<Arc<Behind>>), String> {
+fn rules(names: &[String], keys: &yaml_serde::Mapping) -> Result<Rules, String> {
     if keys.is_empty() {
         return Ok((None, None));
     }
@@ -464,7 +467,7 @@ fn rules(names: &[String], keys: &yaml_serde::Mapping) -> Result<(Option<Arc<Bef
     let loaded = config::load_str("rules", &text).map_err(|problems| problems.to_string())?;
     let zone = &loaded.config.zones[0];
     let before = Before {
-        acl: Some(Rules::new(&zone.acl)),
+        acl: Some(AccessRules::new(&zone.acl)),
         refuse_any: zone.refuse_any,
         whoami: zone.whoami,
         dns64: zone.dns64.map(Dns64::new),

@@ -9,8 +9,7 @@ use super::*;
 use crate::cache::Flags;
 use crate::cache::{Stale, Ttls};
 use crate::observe::queries::{Family, Source};
-use crate::resolve::Waiter;
-use crate::resolve::zones::Zone;
+use crate::resolve::{Waiter, Zone};
 use crate::upstream::{Error, Exchange, Exchanged, Query, Reply, Transport};
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
@@ -145,6 +144,8 @@ impl House {
             client: (Ipv4Addr::from_bits(0x0a00_0000 + client), 5353).into(),
             place: (Ipv4Addr::LOCALHOST, 53).into(),
             arrived: self.now(),
+            proto,
+            depth: 0,
             cells: self.metrics.cells(proto, Family::V4, 0, true),
             waiter: Box::new(Client(Arc::clone(answers))),
         }
