@@ -304,8 +304,8 @@ impl Prepared {
     /// Loads the cache that was saved before, if one is to be kept, and has it saved from now on. With `since`, a
     /// predecessor saves after that time.
     async fn load(&mut self, since: Option<SystemTime>) -> Result<(), Error> {
-        let zones = self.upstreams.zones(&self.options.config)?;
-        let store = Arc::clone(&self.store);
+        let (store, resolver) = (Arc::clone(&self.store), self.resolver.clone());
+        let zones = move || Arc::clone(&resolver.zones());
         let started = Persistence::start(&self.options.config, store, zones, &self.metrics, since).await;
         self.persistence = started.map_err(system("the thread that saves the cache"))?;
         Ok(())

@@ -93,7 +93,7 @@ impl Persistence {
     pub(super) async fn start(
         config: &Config,
         store: Arc<Store>,
-        zones: Zones,
+        zones: impl Fn() -> Arc<Zones> + Send + 'static,
         metrics: &Arc<Metrics>,
         since: Option<SystemTime>,
     ) -> io::Result<Option<Persistence>> {
@@ -118,9 +118,9 @@ impl Persistence {
             if let Some(since) = since {
                 keeper.place.wait_for(since);
             }
-            keeper.load(&zones, &given_up);
-            drop((zones, loaded));
-            keeper.run(interval, &waiting);
+            keeper.load(&zones(), &given_up);
+            drop(loaded);
+            keeper.run(interval, &waiting, &zones);
         })?;
         let patience = if since.is_some() { HAND_OVER + PATIENCE } else { PATIENCE };
         if tokio::time::timeout(patience, is_loaded).await.is_err() {
@@ -160,15 +160,15 @@ struct Keeper {
 
 impl Keeper {
     /// Saves every `interval`, and when told to, until nobody is there to tell.
-    fn run(&self, interval: Duration, orders: &Receiver<Option<oneshot::Sender<()>>>) {
+    fn run(&self, interval: Duration, orders: &Receiver<Option<oneshot::Sender<()>>>, zones: &impl Fn() -> Arc<Zones>) {
         let mut due = Moment::now() + interval;
         loop {
             match orders.recv_timeout(due.since(Moment::now())) {
                 Ok(done) => {
-                    self.save(true);
+                    self.save(&zones(), true);
                     drop(done);
                 }
-                Err(RecvTimeoutError::Timeout) => self.save(false),
+                Err(RecvTimeoutError::Timeout) => self.save(&zones(), false),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             due = Moment::now() + interval;
@@ -184,9 +184,10 @@ impl Keeper {
     fn load(&self, zones: &Zones, too_late: &AtomicBool) {
         let (generation, mut loaded, mut bytes) = (self.store.generation(), 0, 0);
         let zone = |name: &[u8]| {
-            let zone = zones.find(0, name)?;
+            let (zone, rules) = zones.made_by(name)?;
             let refresh = zone.prefetch.map(|rule| Refresh::new(rule, rand::random()));
-            Some(persist::Owner { zone: zone.label, refresh: refresh.unwrap_or_default(), ruled: zone.is_ruled() })
+            let refresh = refresh.unwrap_or_default();
+            Some(persist::Owner { zone: zone.label, refresh, ruled: zone.is_ruled(), rules })
         };
         let read = || -> Result<SystemTime, persist::Error> {
             let file = Patient { file: self.place.open()?, too_late };
@@ -220,10 +221,11 @@ impl Keeper {
     }
 
     /// Saves, and says so if that fails.
-    fn save(&self, hurry: bool) {
+    fn save(&self, zones: &Zones, hurry: bool) {
         static LINE: RateLimit = RateLimit::new(Duration::from_secs(60));
         let (begin, terms) = (Moment::now(), self.terms());
-        let written = self.place.replace(hurry, |file| persist::save(file, self.store.iter(), &terms));
+        let rules = |name: &[u8]| zones.made_by(name).map_or(0, |(_, rules)| rules);
+        let written = self.place.replace(hurry, |file| persist::save(file, self.store.iter(), &terms, rules));
         let end = Moment::now();
         match written {
             Ok(answers) => {

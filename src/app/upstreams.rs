@@ -13,7 +13,7 @@ use crate::cache::{Prefetch, Stale, Ttls};
 use crate::config::{self, AnswerStyle, Config, Forward, Target, View, resolvconf};
 use crate::observe::cells::Counter;
 use crate::observe::metrics::Metrics;
-use crate::resolve::{Keep, Zone, Zones};
+use crate::resolve::{Keep, Zone, Zones, fingerprint};
 use crate::sys::clock::Moment;
 use crate::upstream::{self, Bound, Endpoint, Exchange, Group, Link, Route, Server, Tally};
 use crate::wire::edns::OPT_LEN;
@@ -23,7 +23,6 @@ use forward::{Share, codes};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -444,11 +443,9 @@ fn keep(keep: &config::Keep) -> Keep {
 
 /// A number that changes with everything that the answers of `zone` are made by, but for its servers and lifetimes.
 fn revision(zone: &config::Zone, config: &Config) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
     let rules = (&zone.rewrite, &zone.dns64, &zone.acl, &zone.load_balance, &zone.hosts, &zone.respond);
     let switches = (zone.whoami, zone.refuse_any, zone.minimal_responses, zone.log.is_some());
-    format!("{rules:?}{switches:?}{:?}{:?}", zone.keep, config.answers).hash(&mut hasher);
-    hasher.finish()
+    fingerprint(&format!("{rules:?}{switches:?}{:?}{:?}", zone.keep, config.answers))
 }
 
 fn ttls(ttls: &config::Ttls, config: &Config) -> Ttls {

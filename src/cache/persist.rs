@@ -22,12 +22,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What a file begins with.
 const MAGIC: [u8; 8] = *b"nodens\r\n";
 /// The format below; any other is refused. To be raised with every change of it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Octets of the header: magic, format, checksum, length of all, time of saving in milliseconds since 1970.
 const HEAD: usize = 32;
-/// Octets of a record before its message: age and lifetime, RCODE, upstream, bits, lengths of the zone's name and of the
-/// message.
-const RECORD: usize = 4 + 4 + 2 + 2 + 1 + 1 + 2;
+/// Octets of a record before its message: number of the rules, age and lifetime, RCODE, upstream, bits, lengths of the
+/// zone's name and of the message.
+const RECORD: usize = 8 + 4 + 4 + 2 + 2 + 1 + 1 + 2;
 /// Of the bits of a record, beside those of [`Flags`].
 const NEGATIVE: u8 = 4;
 /// Octets that are read or written at a time.
@@ -92,13 +92,21 @@ pub struct Owner {
     pub refresh: Refresh,
     /// Have its rules a say in each hit?
     pub ruled: bool,
+    /// A number for what its answers are made by, the same in every process; what was made by others is left out.
+    pub rules: u64,
 }
 
-/// Writes those of `entries` that may still be given out to `out`, which is empty; returns how many those are.
+/// Writes those of `entries` that may still be given out to `out`, which is empty; returns how many those are. `rules` is
+/// the number of what answers for a name (as on the wire) are made by.
 ///
 /// # Errors
 /// What `out` says.
-pub fn save<W: Write + Seek>(mut out: W, entries: impl Iterator<Item = Entry>, terms: &Terms<'_>) -> io::Result<u64> {
+pub fn save<W: Write + Seek>(
+    mut out: W,
+    entries: impl Iterator<Item = Entry>,
+    terms: &Terms<'_>,
+    rules: impl Fn(&[u8]) -> u64,
+) -> io::Result<u64> {
     out.write_all(&[0; HEAD])?;
     let mut body = BufWriter::with_capacity(CHUNK, Summed { inner: out, sum: crc32fast::Hasher::new(), length: 0 });
     let names = terms.upstreams.names();
@@ -121,6 +129,8 @@ pub fn save<W: Write + Seek>(mut out: W, entries: impl Iterator<Item = Entry>, t
         // One that came up since is not in the table.
         let upstream = if usize::from(about.upstream) > names.len() { Labels::NONE } else { about.upstream };
         let message = entry.as_stored().message;
+        let made_by = owner(message).map_or(0, &rules);
+        body.write_all(&made_by.to_be_bytes())?;
         body.write_all(&u32::try_from(age).unwrap_or(u32::MAX).to_be_bytes())?;
         body.write_all(&about.lifetime.to_be_bytes())?;
         body.write_all(&about.rcode.to_be_bytes())?;
@@ -183,7 +193,9 @@ pub fn load<R: Read + Seek>(
     let passed = terms.wall.duration_since(head.saved).map(|time| tenths(time + Duration::from_nanos(TENTH - 1)));
     let mut message = Vec::new();
     while !input.fill_buf()?.is_empty() {
-        let [a0, a1, a2, a3, l0, l1, l2, l3, r0, r1, u0, u1, bits, suffix, m0, m1] = octets::<RECORD>(&mut input)?;
+        let made_by = u64::from_be_bytes(octets(&mut input)?);
+        let [a0, a1, a2, a3, l0, l1, l2, l3, r0, r1, u0, u1, bits, suffix, m0, m1] =
+            octets::<{ RECORD - 8 }>(&mut input)?;
         message.resize(usize::from(u16::from_be_bytes([m0, m1])), 0);
         input.read_exact(&mut message)?;
         let lifetime = u32::from_be_bytes([l0, l1, l2, l3]).min(MAX_TTL);
@@ -191,9 +203,9 @@ pub fn load<R: Read + Seek>(
         let age = passed.as_ref().map_or(age.max(u64::from(lifetime) * 10), |passed| age.saturating_add(*passed));
         let stored = age.checked_mul(TENTH).and_then(|age| terms.now.0.checked_sub(age));
         let (true, Some(stored)) = (is_of_use(age, lifetime, terms.stale), stored) else { continue };
-        let Some(Owner { zone, refresh, ruled }) = owner(&message).and_then(&zone) else { continue };
+        let Some(Owner { zone, refresh, ruled, rules }) = owner(&message).and_then(&zone) else { continue };
         let (was, is) = (suffix, terms.suffix(zone));
-        if was != is && was != 0 && is != 0 {
+        if rules != made_by || was != is && was != 0 && is != 0 {
             continue;
         }
         let from = usize::from(u16::from_be_bytes([u0, u1])).checked_sub(1).and_then(|at| names.get_mut(at));

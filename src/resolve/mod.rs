@@ -32,7 +32,7 @@ pub use behind::Behind;
 pub use flight::Resolver;
 pub use loops::{Probe, Probes};
 pub use stale::Staleness;
-pub use zones::{Keep, Zone, Zones};
+pub use zones::{Keep, Zone, Zones, fingerprint};
 
 use crate::cache::{Entry, Flags};
 use crate::observe::coredns::cells::Plugin;

@@ -37,8 +37,9 @@ impl Daemon {
     }
 
     async fn start(&self, since: Option<SystemTime>) -> Persistence {
-        let store = Arc::clone(&self.store);
-        let started = Persistence::start(&self.config, store, self.zones(), &self.metrics, since).await;
+        let (store, zones) = (Arc::clone(&self.store), Arc::new(self.zones()));
+        let zones = move || Arc::clone(&zones);
+        let started = Persistence::start(&self.config, store, zones, &self.metrics, since).await;
         started.unwrap().unwrap()
     }
 
@@ -97,6 +98,33 @@ async fn e17_what_one_saves_the_next_loads() {
     let entry = new.store.iter().find(|entry| entry.is_fresh(Moment::now())).unwrap();
     let late = entry.about().stored + Duration::from_millis(29_900);
     assert!((0..9).any(|_| entry.wants_refresh(late)), "like any other it is renewed early");
+}
+
+#[tokio::test]
+async fn what_was_made_by_other_rules_or_for_other_views_is_not_loaded() {
+    let respond = "respond: [{ types: [A], answer: ['{{ .Name }} 60 IN A 192.0.2.1'] }]";
+    let view = "listen: { addresses: [127.0.0.1, 127.0.0.2] }\n";
+    let other = "  - { match: [example], listen: [127.0.0.2], forward: { to: [127.0.0.8] } }";
+    for (listen, keys, more, kept) in [
+        ("", "", "", true),
+        (view, "", "", true),
+        ("", respond, "", false),
+        ("", "minimalResponses: true", "", false),
+        (view, "listen: [127.0.0.1]", other, false),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, mut new) = (Daemon::new(&folder, "interval: 1d"), Daemon::new(&folder, "interval: 1d"));
+        old.add("a.example", Duration::ZERO);
+        old.start(None).await.save_last().await;
+        let text = format!(
+            "{listen}cache: {{ persist: {{ path: {} }} }}\n\
+             zones:\n  - {{ match: [example], forward: {{ to: [127.0.0.9] }}, {keys} }}\n{more}",
+            folder.path().join("cache").display()
+        );
+        new.config = load_str("test", &text).unwrap().config;
+        let _keeper = new.start(None).await;
+        assert_eq!(new.names().len(), usize::from(kept), "{text}");
+    }
 }
 
 #[tokio::test]

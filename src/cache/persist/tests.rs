@@ -36,7 +36,7 @@ impl Side {
 
     fn save(&self, entries: &[Entry], stale: Duration) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());
-        save(&mut file, entries.iter().cloned(), &self.terms(stale)).unwrap();
+        save(&mut file, entries.iter().cloned(), &self.terms(stale), |_| 0).unwrap();
         file.into_inner()
     }
 
@@ -219,9 +219,9 @@ fn e17_foreign_files_and_other_formats_are_told_apart() {
         assert_eq!(said(foreign), "it is no file of nodens' cache");
     }
     let mut other = file.clone();
-    other[11] = 3;
-    assert_eq!(said(&other), "it has format 3, and this version reads 2 alone");
-    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(3))));
+    other[11] = 4;
+    assert_eq!(said(&other), "it has format 4, and this version reads 3 alone");
+    assert!(matches!(saved_at(&mut &other[..]), Err(Error::Format(4))));
     let longer = [&file[..], b"x"].concat();
     assert_eq!(said(&longer), "it is 35 octets long instead of 34");
     assert_eq!(said(&file[..33]), "it is 33 octets long instead of 34");
@@ -279,7 +279,7 @@ fn g09_a_full_disk_is_an_error() {
     let entries: Vec<Entry> = (0..3000).map(|i| address(&side, &format!("n{i}"), Duration::ZERO, 30)).collect();
     for room in [0, 10, HEAD, HEAD + 1, 2 * CHUNK] {
         let mut disk = Full(Cursor::new(Vec::new()), room);
-        let error = save(&mut disk, entries.iter().cloned(), &side.terms(Duration::ZERO)).unwrap_err();
+        let error = save(&mut disk, entries.iter().cloned(), &side.terms(Duration::ZERO), |_| 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{room}");
         assert!(side.load(disk.0.get_ref()).is_err(), "{room}");
     }
