@@ -144,7 +144,7 @@ fn e17_a_file_that_cannot_be_used_is_named_and_nothing_of_it_is_used() {
     };
     for (bytes, why) in [
         (changed(0), "it is no file of nodens' cache"),
-        (changed(11), "it has format 18, and this version reads 3 alone"),
+        (changed(11), "it has format 19, and this version reads 3 alone"),
         (changed(good.len() - 1), "its checksum is wrong"),
         (changed(100), "its checksum is wrong"),
         (good[..good.len() / 2].to_vec(), "octets long instead of"),
