@@ -470,7 +470,7 @@ proptest! {
         prop_assert_eq!(got.queries[0].name().to_bytes().unwrap(), query.question.name());
         prop_assert_eq!(got.queries[0].query_type(), client.queries[0].query_type());
         prop_assert_eq!((got.metadata.recursion_desired, got.metadata.checking_disabled), (rd, cd));
-        prop_assert!(!got.metadata.authentic_data && got.all_sections().count() == 0);
+        prop_assert!(got.metadata.authentic_data && got.all_sections().count() == 0);
         let edns = got.edns.unwrap();
         prop_assert_eq!((edns.flags().dnssec_ok, edns.max_payload(), edns.version()), (dnssec, 1232, 0));
         prop_assert!(edns.options().as_ref().is_empty());
