@@ -27,6 +27,7 @@ use crate::config::tree::Place;
 
 pub(super) use address::{Scheme, key};
 pub(super) use lower::Lowered;
+pub(in crate::config) use parser::DIRECTIVES;
 pub(super) use read::{Surroundings, is_corefile, read};
 
 /// A word of the text and where it stands.

@@ -12,7 +12,7 @@ use crate::config::limits;
 use crate::config::problem::{Problem, Problems, nearest, quoted};
 
 /// The directives known: node-cache's and, of CoreDNS's others, those that make sense here. `import` is none.
-const DIRECTIVES: [&str; 28] = [
+pub(in crate::config) const DIRECTIVES: [&str; 28] = [
     "acl",
     "any",
     "bind",

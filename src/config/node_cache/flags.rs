@@ -9,6 +9,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::config::corefile::DIRECTIVES;
 use crate::config::network::InterfaceName;
 use crate::config::problem::{nearest, quoted};
 use crate::config::text::Form;
@@ -345,41 +346,9 @@ pub fn usage() -> String {
     out
 }
 
-/// What may stand in a server block.
-const PLUGINS: [&str; 28] = [
-    "acl",
-    "any",
-    "bind",
-    "bufsize",
-    "cache",
-    "cancel",
-    "debug",
-    "dns64",
-    "dnstap",
-    "errors",
-    "forward",
-    "health",
-    "hosts",
-    "loadbalance",
-    "log",
-    "loop",
-    "metadata",
-    "minimal",
-    "nsid",
-    "pprof",
-    "prometheus",
-    "ready",
-    "reload",
-    "rewrite",
-    "template",
-    "timeouts",
-    "trace",
-    "whoami",
-];
-
 /// All plugins, as CoreDNS lists them.
 pub fn plugins() -> String {
-    let list: Vec<String> = PLUGINS.iter().map(|name| format!("  dns.{name}\n")).collect();
+    let list: Vec<String> = DIRECTIVES.iter().map(|name| format!("  dns.{name}\n")).collect();
     format!("Server types:\n  dns\n\nOther plugins:\n{}", list.concat())
 }
 
