@@ -14,8 +14,11 @@ pub const UDP_SIZE: u16 = 1232;
 pub const MIN_UDP_SIZE: u16 = 512;
 
 /// EDNS option codes.
-mod code {
-    pub(super) const NSID: u16 = 3;
+pub mod code {
+    /// The server's name (RFC 5001).
+    pub const NSID: u16 = 3;
+    /// The client's network (RFC 7871).
+    pub const CLIENT_SUBNET: u16 = 8;
     pub(super) const EXPIRE: u16 = 9;
     pub(super) const COOKIE: u16 = 10;
     pub(super) const KEEPALIVE: u16 = 11;

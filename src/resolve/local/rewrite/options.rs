@@ -3,12 +3,8 @@
 use super::Asked;
 use crate::config::{Action, EdnsOption};
 use crate::observe::queries::Proto;
+use crate::wire::edns::code;
 use std::net::{IpAddr, SocketAddr};
-
-/// NSID (RFC 5001).
-const NSID: u16 = 3;
-/// The client's network (RFC 7871).
-const SUBNET: u16 = 8;
 
 /// Applies a rule to `options`; false when it does not apply.
 pub(super) fn apply(
@@ -22,8 +18,8 @@ pub(super) fn apply(
 ) -> bool {
     let code = match option {
         EdnsOption::Local(code, _) | EdnsOption::Variable(code, _) => *code,
-        EdnsOption::Nsid => NSID,
-        EdnsOption::Subnet(..) => SUBNET,
+        EdnsOption::Nsid => code::NSID,
+        EdnsOption::Subnet(..) => code::CLIENT_SUBNET,
     };
     if action == Action::Unset {
         options.retain(|(known, _)| *known != code);
