@@ -3,12 +3,14 @@
 Tools come from target/deploy, where `deploy/check` puts them; NODENS names another binary than target/debug/nodens.
 """
 
+import functools
 import os
 import pathlib
 import subprocess
 
 import jsonschema
 import kubernetes_validate
+import referencing.jsonschema
 import yaml
 
 DEPLOY = pathlib.Path(__file__).resolve().parent.parent
@@ -19,7 +21,7 @@ OVERLAYS = DEPLOY / "kustomize" / "overlays"
 CHART = DEPLOY / "helm" / "nodens"
 # Kubernetes versions that manifests are for: the oldest that somebody still supports, to the newest.
 VERSIONS = ["1.31", "1.33", "1.35", "1.37"]
-# Schemas of custom resources, by kind; the rest is Kubernetes' own.
+# Schemas of custom resources, by kind, and parts that they share; the rest is Kubernetes' own.
 CUSTOM = pathlib.Path(__file__).resolve().parent / "schemas"
 
 
@@ -36,9 +38,16 @@ def objects(text):
     return [document for document in yaml.safe_load_all(text) if document]
 
 
+def kustomization(folder):
+    """The objects of a kustomization, which renders without a warning."""
+    rendered = run(TOOLS / "kubectl", "kustomize", folder, check=False)
+    assert rendered.returncode == 0 and not rendered.stderr, f"{folder}: {rendered.stderr}"
+    return objects(rendered.stdout)
+
+
 def overlay(name):
     """The objects of an overlay."""
-    return objects(run(TOOLS / "kubectl", "kustomize", OVERLAYS / name))
+    return kustomization(OVERLAYS / name)
 
 
 def chart(*arguments, values=None):
@@ -55,11 +64,19 @@ def named(found, kind, name=None):
     return fitting[0]
 
 
+@functools.cache
+def custom():
+    """The schemas of custom resources, by the names of their files, which is how they name each other's parts."""
+    known = referencing.jsonschema.DRAFT202012
+    files = {file.name: known.create_resource(yaml.safe_load(file.read_text())) for file in CUSTOM.glob("*.yaml")}
+    return referencing.Registry().with_resources(files.items())
+
+
 def validate(thing):
     """Holds an object against the schemas of all VERSIONS, unknown fields refused; custom resources against CUSTOM."""
-    schema = CUSTOM / f"{thing['kind'].lower()}.yaml"
-    if schema.exists():
-        jsonschema.validate(thing, yaml.safe_load(schema.read_text()))
+    schema = f"{thing['kind'].lower()}.yaml"
+    if schema in custom():
+        jsonschema.Draft202012Validator({"$ref": schema}, registry=custom()).validate(thing)
         return
     for version in VERSIONS:
         kubernetes_validate.validate(thing, version, strict=True)
