@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::client::{GOOD, edns_query, receive_udp, udp_from};
+use support::client::{RUDE, edns_query, receive_udp, udp_from};
 use support::netns::{isolated, run};
 use support::process::{NODENS, stdout};
 use support::server::{Server, forward_to};
@@ -21,6 +21,8 @@ use support::{addresses, free_port, query};
 
 /// Names asked for in a test.
 const NAMES: usize = 100;
+/// How many queries of one client may wait and all be answered, however late the answers are (row F12).
+const TOGETHER: usize = 32;
 
 fn good(q: &Received) -> Reply {
     addresses(&q.message(), 1, 300).into()
@@ -54,13 +56,19 @@ fn is_looping(server: &Server, upstream: SocketAddr) -> bool {
     server.metric("nodens_upstream_looping", &format!("\"{upstream}\"")) == 1.0
 }
 
-/// Asks for [`NAMES`] names that begin with `label`, none before, all at once; how many got an address.
+/// Asks for [`NAMES`] names that begin with `label`, none before, many at once; how many got an address. The client is
+/// not the one that forwarders on this host are, whose queries wait as well.
 fn answered(server: &Server, label: &str) -> usize {
-    let socket = udp_from(GOOD, server.dns);
-    for n in 0..NAMES {
-        socket.send(&edns_query(&format!("{label}{n}.example.")).to_vec().unwrap()).unwrap();
+    let socket = udp_from(RUDE, server.dns);
+    let names: Vec<String> = (0..NAMES).map(|n| format!("{label}{n}.example.")).collect();
+    let mut answered = 0;
+    for names in names.chunks(TOGETHER) {
+        for name in names {
+            socket.send(&edns_query(name).to_vec().unwrap()).unwrap();
+        }
+        answered += names.iter().filter(|_| !receive_udp(&socket).answers.is_empty()).count();
     }
-    (0..NAMES).filter(|_| !receive_udp(&socket).answers.is_empty()).count()
+    answered
 }
 
 /// How many queries `server` has sent to `upstream`.
@@ -99,12 +107,12 @@ fn d23_a_forwarder_that_forwards_back_is_named_and_costs_a_few_queries() {
         // Each query was sent by us once or, when that took too long, a few times more; none of them went round.
         let early = forwarder.received().iter().filter(|q| q.name().starts_with("early")).count();
         assert!(early <= 12 * NAMES, "{protocol}: {early} queries for {NAMES} names");
-        let before = forwarder.received().len();
         assert_eq!(answered(&server, "late"), 0);
         fails_with_the_reason(&server);
-        assert_eq!(forwarder.received().len(), before, "it is not asked any more");
+        let asked = |q: &Received| q.name().starts_with("late") || q.name().starts_with("reason");
+        assert!(!forwarder.received().iter().any(asked), "it is not asked any more");
         assert!(forwarder.probes().len() <= 3, "nor probed all the time: {}", forwarder.probes().len());
-        assert!(!server.is_ready(), "there is nobody to ask");
+        server.until("it is not ready, for there is nobody to ask", |server| !server.is_ready());
     }
 }
 
@@ -140,9 +148,9 @@ fn d23_a_good_server_beside_the_one_that_loops_answers() {
     let servers = [forwarder.address(), upstream.address()];
     let mut server = start_at(places, &forward_to(&servers, "policy: sequential, timeout: 500ms"));
     server.until("the loop is found", |server| is_looping(server, forwarder.address()));
-    let before = forwarder.received().len();
     assert_eq!(answered(&server, "good"), NAMES);
-    assert_eq!((forwarder.received().len(), is_looping(&server, upstream.address())), (before, false));
+    assert!(!forwarder.received().iter().any(|q| q.name().starts_with("good")), "it is not asked any more");
+    assert!(!is_looping(&server, upstream.address()));
     server.until("it is ready", |server| server.is_ready());
 }
 

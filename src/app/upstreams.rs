@@ -367,7 +367,10 @@ impl Upstreams {
                 let message = reply::upstream_query(question.as_bytes(), true, false, false);
                 let query = upstream::Query { message: &message, opt_len: OPT_LEN };
                 let Some((_, route)) = source.routes.first() else { continue };
-                if let Ok(reply) = route.exchange(query, Instant::now() + OFTEN).await {
+                let Ok(reply) = route.exchange(query, Instant::now() + OFTEN).await else { continue };
+                // What a server that forwards back to us says may be our own word that it does.
+                let servers = route.group().servers();
+                if !servers.iter().any(|server| *server.endpoint() == reply.server && route.is_looping(server)) {
                     condition.set(true, format!("{} answered", reply.server));
                     // The condition lives as long as the daemon.
                     return std::future::pending().await;
