@@ -79,7 +79,8 @@ def validate(thing):
         jsonschema.Draft202012Validator({"$ref": schema}, registry=custom()).validate(thing)
         return
     for version in VERSIONS:
-        kubernetes_validate.validate(thing, version, strict=True)
+        used = kubernetes_validate.validate(thing, version, strict=True)
+        assert used == version, f"there are no schemas of Kubernetes {version}"
 
 
 def check_config(text, tmp_path, name="nodens.yaml"):
