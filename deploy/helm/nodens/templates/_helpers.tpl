@@ -7,11 +7,9 @@
 {{- .Values.fullnameOverride | default $full | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* Labels of pods, without those that each version of the chart would change. */}}
+{{/* Labels of pods: no version, so that a new chart alone rolls nothing out. */}}
 {{- define "nodens.podLabels" -}}
 app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
-app.kubernetes.io/component: node-local-dns
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- with .Values.commonLabels }}
 {{ toYaml . }}
@@ -20,6 +18,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "nodens.labels" -}}
 {{ include "nodens.podLabels" . }}
+app.kubernetes.io/component: node-local-dns
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
