@@ -17,7 +17,8 @@ import support
 LINK_LOCAL = "169.254.20.10"
 UNIQUE_LOCAL = "fd00:169:254:20::10"
 
-POD_NETWORK = ["ServiceAccount nodens", "ConfigMap nodens", "Service kube-dns-upstream", "Service nodens", "DaemonSet nodens"]
+SERVICES = ["Service kube-dns-upstream", "Service nodens"]
+POD_NETWORK = ["ServiceAccount nodens", "ConfigMap nodens", "DaemonSet nodens", *SERVICES]
 HOST_NETWORK = [*POD_NETWORK, "Service kube-dns-endpoints"]
 REDIRECTED = [*POD_NETWORK, "CiliumLocalRedirectPolicy nodens"]
 WATCHED = ["ServiceMonitor nodens", "PrometheusRule nodens", "ConfigMap nodens-dashboard"]
@@ -199,7 +200,8 @@ def test_the_container(field, overlay, rendered):
 
 @pytest.mark.parametrize("overlay", NODENS)
 def test_it_runs_on_nodes_alone(overlay, rendered):
-    [term] = at(pod(rendered[overlay]), "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms")
+    required = at(pod(rendered[overlay]), "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution")
+    [term] = required["nodeSelectorTerms"]
     rules = term["matchExpressions"]
     assert {rule["key"]: rule["values"] for rule in rules} == NOT_NODES
     assert {rule["operator"] for rule in rules} == {"NotIn"}
@@ -211,11 +213,12 @@ def test_mounts_are_volumes_and_volumes_are_mounted(overlay, rendered):
     mounts = container(rendered[overlay])["volumeMounts"]
     found = {}
     for mount in mounts:
+        # The whole directory: a file by subPath would never change.
+        assert set(mount) - {"readOnly"} == {"name", "mountPath"}
         volume = volumes.pop(mount["name"])
         if "configMap" in volume:
             found[mount["mountPath"]] = f"configMap {volume['configMap']['name']}"
-            # By subPath it would never change.
-            assert mount == {"name": mount["name"], "mountPath": mount["mountPath"], "readOnly": True}
+            assert mount["readOnly"]
         elif "hostPath" in volume:
             found[mount["mountPath"]] = f"hostPath {volume['hostPath']['path']}"
             # What is not there yet is made. A device would be made a directory: so the directory is what is mounted.
