@@ -72,9 +72,9 @@ class Node:
             )
 
     def serve(self, text):
-        """Starts nodens with a configuration, and waits until it is ready."""
+        """Starts nodens with a configuration, and waits until it is ready. What it would save goes into the folder."""
         file = self.folder / "nodens.yaml"
-        file.write_text(text)
+        file.write_text(text.replace("/var/lib/nodens", str(self.folder)))
         self.nodens = self.start("serve", "--config", str(file))
         self.until(self.ready)
 
