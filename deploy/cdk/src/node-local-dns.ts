@@ -238,7 +238,7 @@ export class NodeLocalDns extends Construct {
     return seconds;
   }
 
-  /** The chart's `image`. A reference's tag stands behind the last slash, since a registry may have a port. */
+  /** The chart's `image`. A colon before the first slash is that of the registry's port, and not of a tag. */
   private image(image: string | ecr.IRepository | undefined, tag: string | undefined) {
     if (tag !== undefined && image === undefined) {
       this.refuse('imageTag', 'there is no image that it could be of');
@@ -248,7 +248,7 @@ export class NodeLocalDns extends Construct {
     }
     let repository = typeof image === 'string' ? image : image.repositoryUri;
     if (typeof image === 'string' && !Token.isUnresolved(image)) {
-      const parts = /^([^\s@]+?)(?::([^\s/:@]+))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image);
+      const parts = /^((?:[^\s/@]+\/)?[^\s:@]+)(?::([^\s/:@]+))?(?:@(sha256:[0-9a-f]{64}))?$/.exec(image);
       if (parts === null) {
         this.refuse('image', `${image} is not a reference such as registry.example/nodens:0.1.0`);
       }
