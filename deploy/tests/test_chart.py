@@ -78,6 +78,12 @@ def chart(values):
     return rendered(json.dumps(values))
 
 
+@functools.cache
+def validate(thing):
+    """Most objects are the same whatever the values: each is held against the schemas once."""
+    support.validate(json.loads(thing))
+
+
 def plain(thing):
     """An object without what Helm alone adds, nodens.yaml read, and in order what has none."""
     thing = copy.deepcopy(thing)
@@ -142,7 +148,7 @@ def test_monitoring_is_what_stands_in_observability():
 def test_objects_and_configuration_are_valid(name, tmp_path):
     found = chart(GIVEN[name])
     for thing in found:
-        support.validate(thing)
+        validate(json.dumps(thing))
         assert thing["metadata"]["namespace"] == "kube-system", "where the Services' addresses are in the environment"
     support.check_config(named(found, "ConfigMap", "nodens")["data"]["nodens.yaml"], tmp_path)
 
@@ -239,7 +245,10 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
         # Metrics.
         ({}, "config", "metrics", None),
         ({}, "Service nodens", "spec.ports.metrics.port", 9253),
-        ({}, "DaemonSet", "spec.template.metadata.annotations", {"prometheus.io/scrape": "true", "prometheus.io/port": "9253"}),
+        (
+            {}, "DaemonSet", "spec.template.metadata.annotations",
+            {"prometheus.io/scrape": "true", "prometheus.io/port": "9253"},
+        ),
         ({"metricsEnabled": False}, "config", "metrics.listen", []),
         ({"metricsEnabled": False}, "DaemonSet", "spec.template.metadata.annotations", {}),
         ({"metricsEnabled": False}, "Service nodens", "kind", None),
@@ -280,10 +289,16 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
             "ConfigMap nodens-dashboard", "metadata.labels.folder", "dns",
         ),
         # Probes.
-        ({"config": {"health": {"listen": "[fd00::1]:99"}}}, "DaemonSet", CONTAINER + ".readinessProbe.httpGet.host", "fd00::1"),
+        (
+            {"config": {"health": {"listen": "[fd00::1]:99"}}},
+            "DaemonSet", CONTAINER + ".readinessProbe.httpGet.host", "fd00::1",
+        ),
         ({"config": {"health": {"listen": "[fd00::1]:99"}}}, "DaemonSet", CONTAINER + ".readinessProbe.httpGet.port", 99),
         ({"config": {"health": {"enabled": False}}}, "DaemonSet", CONTAINER + ".livenessProbe", None),
-        ({"config": {"listen": {"addresses": ["fd00::10"]}}}, "DaemonSet", CONTAINER + ".startupProbe.httpGet.host", "fd00::10"),
+        (
+            {"config": {"listen": {"addresses": ["fd00::10"]}}},
+            "DaemonSet", CONTAINER + ".startupProbe.httpGet.host", "fd00::10",
+        ),
         # The cache's file.
         ({"persistence": "none"}, "config", "cache.persist", None),
         ({"persistence": "none"}, "DaemonSet", POD + ".volumes.state", None),
@@ -293,7 +308,10 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
             {"config": {"cache": {"persist": {"path": "/cache/a.bin"}}}},
             "DaemonSet", CONTAINER + ".volumeMounts.state.mountPath", "/cache",
         ),
-        ({"config": {"cache": {"persist": {"interval": "5s"}}}}, "config", "cache.persist.path", "/var/lib/nodens/cache.bin"),
+        (
+            {"config": {"cache": {"persist": {"interval": "5s"}}}},
+            "config", "cache.persist.path", "/var/lib/nodens/cache.bin",
+        ),
         # Memory.
         ({}, "DaemonSet", CONTAINER + ".resources.limits.memory", "128Mi"),
         ({"config": {"cache": {"maxBytes": "256Mi"}}}, "DaemonSet", CONTAINER + ".resources.limits.memory", "320Mi"),
@@ -306,8 +324,13 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
         ),
         (
             {"resources": {"limits": {"memory": "1Gi"}}, "config": {"cache": {"maxBytes": "256Mi"}}},
-            "DaemonSet", CONTAINER + ".resources", {"limits": {"memory": "1Gi"}},
+            "DaemonSet", CONTAINER + ".resources.limits", {"memory": "1Gi"},
         ),
+        (
+            {"resources": {"requests": {"cpu": "1"}}}, "DaemonSet", CONTAINER + ".resources",
+            {"requests": {"cpu": "1", "memory": "16Mi"}, "limits": {"memory": "128Mi"}},
+        ),
+        ({"resources": {"limits": None}}, "DaemonSet", CONTAINER + ".resources.limits", None),
         # kube-dns.
         ({"kubeDns": {"createServices": False}}, "Service kube-dns-upstream", "kind", None),
         ({"kubeDns": {"createServices": False}}, "Service kube-dns-endpoints", "kind", None),
@@ -332,6 +355,11 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
         ({"minReadySeconds": 0}, "DaemonSet", "spec.minReadySeconds", 0),
         ({"terminationGracePeriodSeconds": 90}, "DaemonSet", POD + ".terminationGracePeriodSeconds", 90),
         ({"podAnnotations": {"a": "b"}}, "DaemonSet", "spec.template.metadata.annotations.a", "b"),
+        (
+            {"podAnnotations": {"prometheus.io/scrape": "false"}}, "DaemonSet",
+            "spec.template.metadata.annotations", {"prometheus.io/scrape": "false", "prometheus.io/port": "9253"},
+        ),
+        ({"podLabels": {"k8s-app": "b"}}, "DaemonSet", "spec.template.metadata.labels.k8s-app", "nodens"),
         ({"podLabels": {"a": "b"}}, "DaemonSet", "spec.template.metadata.labels.a", "b"),
         ({"daemonsetAnnotations": {"a": "b"}}, "DaemonSet", "metadata.annotations", {"a": "b"}),
         ({"commonLabels": {"a": "b"}}, "Service nodens", "metadata.labels.a", "b"),
@@ -340,7 +368,10 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
         ({"env": [{"name": "A", "value": "b"}]}, "DaemonSet", CONTAINER + ".env", [{"name": "A", "value": "b"}]),
         ({"env": [{"name": "A", "value": "b"}], "mode": "cilium"}, "DaemonSet", CONTAINER + ".env.A.value", "b"),
         ({"extraVolumes": [{"name": "a", "emptyDir": {}}]}, "DaemonSet", POD + ".volumes.a", {"name": "a", "emptyDir": {}}),
-        ({"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]}, "DaemonSet", CONTAINER + ".volumeMounts.a.mountPath", "/a"),
+        (
+            {"extraVolumeMounts": [{"name": "a", "mountPath": "/a"}]},
+            "DaemonSet", CONTAINER + ".volumeMounts.a.mountPath", "/a",
+        ),
         ({"initContainers": [{"name": "a", "image": "b"}]}, "DaemonSet", POD + ".initContainers.a.image", "b"),
         ({"securityContext": {"privileged": True}}, "DaemonSet", CONTAINER + ".securityContext", {"privileged": True}),
         ({"podSecurityContext": {"fsGroup": 7}}, "DaemonSet", POD + ".securityContext", {"fsGroup": 7}),
@@ -351,7 +382,10 @@ OTHERS = {"match": ["."], "forward": {"to": ["/etc/resolv.conf"]}}
         ({"serviceAccount": {"name": "dns"}}, "ServiceAccount", "metadata.name", "dns"),
         ({"serviceAccount": {"annotations": {"a": "b"}}}, "ServiceAccount", "metadata.annotations", {"a": "b"}),
         # The test.
-        ({"test": {"image": {"repository": "r.example/dig", "tag": "1"}}}, "Pod", "spec.containers.dns.image", "r.example/dig:1"),
+        (
+            {"test": {"image": {"repository": "r.example/dig", "tag": "1"}}},
+            "Pod", "spec.containers.dns.image", "r.example/dig:1",
+        ),
         ({}, "Pod", "spec.containers.dns.env.SERVERS.value", "169.254.20.10 $(KUBE_DNS_SERVICE_HOST)"),
         ({"mode": "cilium"}, "Pod", "spec.containers.dns.env.SERVERS.value", "$(KUBE_DNS_SERVICE_HOST)"),
         ({}, "Pod", "spec.containers.dns.env.READY.value", "http://169.254.20.10:8080/ready"),
@@ -429,7 +463,7 @@ def test_values(values, what, path, expected):
         ({"mode": "cilium", "dualStack": True}, "dualStack: in the mode cilium"),
         ({"extraZones": LIST, "config": {"zones": LIST}}, "config.zones says all zones"),
         ({"config": {"commProtocol": "force_tcp", "zones": LIST}}, "config.zones says all zones"),
-        ({"config": {"listen": {"addresses": ["kube-dns"]}}}, "probes cannot know the address kube-dns"),
+        ({"config": {"listen": {"addresses": ["kube-dns"]}}}, "no probe knows the address kube-dns"),
         ({"metricsEnabled": False, "monitoring": {"serviceMonitor": {"enabled": True}}}, "there are no metrics"),
         ({"metricsEnabled": False, "monitoring": {"podMonitor": {"enabled": True}}}, "there are no metrics"),
     ],
@@ -439,17 +473,34 @@ def test_refused_values(values, message):
     assert message in refusal(values)
 
 
-def test_only_what_is_read_once_takes_a_roll_out():
-    before = named(chart({}), "DaemonSet")
+def test_what_is_followed_takes_no_roll_out():
     followed = {"cacheTtl": 5, "extraZones": LIST, "config": {"log": {"level": "warn"}, "limits": {"inFlight": 5}}}
-    assert named(chart(followed), "DaemonSet") == before
-    for read_once in (
-        {"clusterDnsIp": "10.0.0.10"},
-        {"config": {"cache": {"persist": {"interval": "5s"}}}},
-        {"config": {"metrics": {"corednsNames": True}}},
-        {"config": {"network": {"firewall": "nftables"}}},
-    ):
-        assert named(chart(read_once), "DaemonSet") != before, read_once
+    assert named(chart(followed), "DaemonSet") == named(chart({}), "DaemonSet")
+
+
+def test_what_is_read_once_takes_a_roll_out():
+    """Every key of which nodens itself says so, given a value that it has not by default."""
+    def read_once(schema, path=()):
+        if "Takes a restart" in schema.get("description", "") and "properties" not in schema:
+            yield path
+        for key, value in schema.get("properties", {}).items():
+            yield from read_once(value, (*path, key))
+
+    others = {
+        "listen.addresses": ["10.9.9.9"],
+        "metrics.listen": ["0.0.0.0:99"],
+        "health.listen": "127.0.0.1:99",
+        "health.enabled": False,
+        "cache.maxBytes": "99Mi",
+    }
+    paths = list(read_once(json.loads(run(NODENS, "config", "schema"))))
+    assert set(others) <= {".".join(path) for path in paths}
+    before = named(chart({}), "DaemonSet")["spec"]["template"]["metadata"]
+    for path in paths:
+        values = others.get(".".join(path), "another")
+        for key in reversed(path):
+            values = {key: values}
+        assert named(chart({"config": values}), "DaemonSet")["spec"]["template"]["metadata"] != before, path
 
 
 @pytest.mark.parametrize(

@@ -9,19 +9,20 @@
 
 {{/* Labels of pods: no version, so that a new chart alone rolls nothing out. */}}
 {{- define "nodens.podLabels" -}}
-app.kubernetes.io/name: {{ .Values.nameOverride | default .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $labels := dict "app.kubernetes.io/name" (.Values.nameOverride | default .Chart.Name)
+                    "app.kubernetes.io/instance" .Release.Name
+                    "k8s-app" (include "nodens.fullname" .) -}}
+{{- merge $labels .Values.podLabels .Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "nodens.labels" -}}
-{{ include "nodens.podLabels" . }}
-app.kubernetes.io/component: node-local-dns
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- $labels := dict "app.kubernetes.io/name" (.Values.nameOverride | default .Chart.Name)
+                    "app.kubernetes.io/instance" .Release.Name
+                    "app.kubernetes.io/component" "node-local-dns"
+                    "app.kubernetes.io/version" .Chart.AppVersion
+                    "app.kubernetes.io/managed-by" .Release.Service
+                    "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version) -}}
+{{- merge $labels .Values.commonLabels | toYaml }}
 {{- end }}
 
 {{- define "nodens.selector" -}}
@@ -29,7 +30,8 @@ k8s-app: {{ include "nodens.fullname" . }}
 {{- end }}
 
 {{- define "nodens.serviceAccountName" -}}
-{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "nodens.fullname" .) "default") -}}
+{{- $created := .Values.serviceAccount.create | ternary (include "nodens.fullname" .) "default" -}}
+{{- .Values.serviceAccount.name | default $created -}}
 {{- end }}
 
 {{- define "nodens.image" -}}
@@ -122,11 +124,11 @@ k8s-app: {{ include "nodens.fullname" . }}
 {{- mergeOverwrite $config $given | toYaml -}}
 {{- end }}
 
-{{/* What a change of takes a restart: the parts of nodens.yaml that are read once. */}}
+{{/* The parts of nodens.yaml that are read once; the cluster domain is in the name of those to fail over to. */}}
 {{- define "nodens.readOnce" -}}
 {{- $config := include "nodens.config" . | fromYaml -}}
 {{- $cache := pick ($config.cache | default dict) "maxBytes" "persist" -}}
-{{- set (pick $config "answers" "health" "listen" "metrics" "network") "cache" $cache | toYaml -}}
+{{- set (pick $config "answers" "health" "kubernetes" "listen" "metrics" "network") "cache" $cache | toYaml -}}
 {{- end }}
 
 {{/* Where probes find nodens: `port`, and `host`, but in a network of the pod's own. Nothing if it is to answer none. */}}
@@ -136,7 +138,7 @@ k8s-app: {{ include "nodens.fullname" . }}
 {{- $first := dig "listen" "addresses" (list "") $config | first -}}
 {{- $listen := dig "health" "listen" (printf "%s:8080" $first) $config -}}
 {{- if and (hasPrefix "kube-dns:" $listen) (not $podNetwork) -}}
-{{- fail "config.listen.addresses: probes cannot know the address kube-dns; begin with another, or set config.health.listen" -}}
+{{- fail "config.listen.addresses: no probe knows the address kube-dns: begin with another, or set config.health.listen" -}}
 {{- end -}}
 {{- if dig "health" "enabled" true $config -}}
 port: {{ regexFind "[0-9]+$" $listen }}
