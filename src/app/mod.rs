@@ -119,6 +119,13 @@ pub enum Error {
     /// Neither the file nor what was kept of it can be used.
     #[error(transparent)]
     Config(#[from] config::Problems),
+    /// The environment does not say where the Service `kube-dns` is.
+    #[error(
+        "listen.addresses names kube-dns, but {} is not set: run nodens in the namespace of the Service kube-dns, or write \
+         the address that pods ask",
+        config::limits::SERVICE_VARIABLE
+    )]
+    ServiceMissing,
     /// The process that started this server has ended.
     #[error("the guardian is gone: its sockets are of no use without it")]
     Orphaned,
@@ -130,6 +137,11 @@ pub enum Error {
 /// When the environment names us where it should name kube-dns, or nothing that has an address.
 pub fn check_environment(config: &Config) -> Result<(), Error> {
     Ok(upstreams::check_environment(config)?)
+}
+
+/// Whether all addresses are known on which `config` wants to listen.
+fn check_service(config: &Config) -> Result<(), Error> {
+    if config.listen.service_missing { Err(Error::ServiceMissing) } else { Ok(()) }
 }
 
 /// Makes an [`Error::System`].
@@ -145,6 +157,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub fn serve(loaded: config::Loaded, overrides: Overrides) -> Result<(), Error> {
     // No server of this process will find another environment.
     check_environment(&loaded.config)?;
+    check_service(&loaded.config)?;
     if loaded.config.network_is_on() { guard::run(&loaded, &overrides) } else { run((loaded, overrides).into()) }
 }
 

@@ -93,7 +93,9 @@ fn put_in_force(parts: &Parts, name: &Source, loaded: Loaded) {
     }
 }
 
-fn apply(parts: &Parts, config: &Config) -> Result<(), super::upstreams::Error> {
+fn apply(parts: &Parts, config: &Config) -> Result<(), super::Error> {
+    // It would not start again.
+    super::check_service(config)?;
     let zones = parts.upstreams.zones(config)?;
     parts.front.resolver.reconfigure(zones, limits(config));
     parts.front.assign_views();

@@ -56,23 +56,32 @@ impl Form for Name {
     }
 }
 
-/// Where queries come in: an address, or one with a port.
+/// The Service that clients ask, where its address is to be listened on, and the one that is asked, in `forward.to`.
+const SERVICE: &str = "kube-dns";
+
+/// Where queries come in: an address, or one with a port, or the address of the Service `kube-dns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    ip: IpAddr,
+    /// None for the Service's.
+    ip: Option<IpAddr>,
     port: Option<u16>,
 }
 
 impl Place {
-    /// With `port`, if it has none of its own.
-    pub(super) fn at(self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port.unwrap_or(port))
+    /// With `port`, if it has none of its own, and `service`, if it is the Service's.
+    pub(super) fn at(self, port: u16, service: IpAddr) -> SocketAddr {
+        SocketAddr::new(self.ip.unwrap_or(service), self.port.unwrap_or(port))
+    }
+
+    /// Is it the address of the Service `kube-dns`?
+    pub(super) const fn is_service(self) -> bool {
+        self.ip.is_none()
     }
 }
 
 impl From<IpAddr> for Place {
     fn from(ip: IpAddr) -> Place {
-        Place { ip, port: None }
+        Place { ip: Some(ip), port: None }
     }
 }
 
@@ -80,13 +89,16 @@ impl Form for Place {
     const FORMAT: &'static str = "listen-address";
 
     fn read(text: &str) -> Result<Place, String> {
-        if let Ok(ip) = text.parse() {
-            return Ok(Place { ip, port: None });
+        if text == SERVICE {
+            return Ok(Place { ip: None, port: None });
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Place::from(ip));
         }
         match text.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 => Ok(Place { ip: address.ip(), port: Some(address.port()) }),
+            Ok(address) if address.port() != 0 => Ok(Place { ip: Some(address.ip()), port: Some(address.port()) }),
             Ok(_) => Err(format!("{}: the port must be between 1 and 65535", quoted(text))),
-            Err(_) => IpAddr::read(text).map(Place::from),
+            Err(_) => IpAddr::read(text).map(Place::from).map_err(|e| format!("{e}, or {SERVICE}")),
         }
     }
 }
@@ -200,7 +212,7 @@ impl Form for Target {
             Some(split) => split,
             None => return no("the port must be between 1 and 65535"),
         };
-        if host == "kube-dns" {
+        if host == SERVICE {
             return Ok(Target::KubeDns { port });
         }
         if looks_like_address(host) {
@@ -208,7 +220,7 @@ impl Form for Target {
         }
         match Name::read(host) {
             // A single label is seldom meant as a host's name, and this one is easily mistyped.
-            Ok(Name(name)) if !name.contains('.') && strsim::damerau_levenshtein(&name, "kube-dns") == 1 => {
+            Ok(Name(name)) if !name.contains('.') && strsim::damerau_levenshtein(&name, SERVICE) == 1 => {
                 no("did you mean \"kube-dns\"?")
             }
             Ok(Name(name)) if name != "." => Ok(Target::Name { host: name, port }),

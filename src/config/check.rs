@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::config::address::Target;
+use crate::config::address::{Place, Target};
 use crate::config::file::{self, File};
 use crate::config::limits::{self, Limit};
-use crate::config::problem::Problems;
+use crate::config::problem::{Problems, quoted};
 use crate::config::shape::{Origins, is_within};
 use crate::config::text::{Span, Text, Workers};
 use crate::config::{Answers, Config, Endpoint, Firewall, Interface, Keep, Limits, Listen, Log, Network, Zone};
@@ -22,13 +22,21 @@ use cache::{Rules, keep};
 
 /// The configuration of an empty file.
 pub(super) fn defaults() -> Config {
-    check(&File::default(), &Origins::default(), &mut Problems::default(), &mut Problems::default())
+    check(&File::default(), None, &Origins::default(), &mut Problems::default(), &mut Problems::default())
 }
 
-/// Resolves `file`. Problems and warnings are added to those given; with any problem the result means nothing.
-pub(super) fn check(file: &File, origins: &Origins, problems: &mut Problems, warnings: &mut Problems) -> Config {
+/// Resolves `file`; `service` is what the environment says of the address of the Service `kube-dns`. Problems and warnings
+/// are added to those given; with any problem the result means nothing.
+pub(super) fn check(
+    file: &File,
+    service: Option<&str>,
+    origins: &Origins,
+    problems: &mut Problems,
+    warnings: &mut Problems,
+) -> Config {
     let suspect = problems.0.iter().map(|p| p.key.clone()).collect();
-    let mut check = Check { origins, suspect, problems, warnings };
+    let service = service.map(|value| value.parse().map_err(|_| quoted(value)));
+    let mut check = Check { service, origins, suspect, problems, warnings };
     let listen = check.listen(&file.listen);
     let rules = check.rules(&file.cache);
     let cluster_domain = check.cluster_domain(&file.kubernetes);
@@ -91,6 +99,8 @@ fn default_zones(cluster_domain: &str, rules: Rules) -> Vec<Zone> {
 
 /// What the rules need: where keys stand, and where problems go.
 pub(super) struct Check<'a> {
+    /// The address of the Service `kube-dns` by the environment, or what that says instead of one.
+    service: Option<Result<IpAddr, String>>,
     origins: &'a Origins,
     /// Keys that the schema check found fault with.
     suspect: Vec<String>,
@@ -103,7 +113,7 @@ impl Check<'_> {
         let port = given.port.and_then(|p| u16::try_from(p).ok()).unwrap_or(limits::PORT.default as u16);
         let mut addresses: Vec<SocketAddr> = match &given.addresses {
             None => vec![SocketAddr::new(limits::LISTEN_ADDRESS.into(), port)],
-            Some(list) => list.iter().map(|text| text.0.at(port)).collect(),
+            Some(list) => self.listen_addresses(list, port),
         };
         const KEY: &str = "listen.addresses";
         self.at_most(&mut addresses, limits::MAX_LISTEN, KEY);
@@ -139,7 +149,36 @@ impl Check<'_> {
         if everyone(true) && everyone(false) {
             allow_from.clear();
         }
-        Listen { addresses, port, workers, allow_from, timeouts: self.timeouts(&given.timeouts) }
+        let is_service = |list: &Vec<Text<Place>>| list.iter().any(|text| text.0.is_service());
+        let service_missing = self.service.is_none() && given.addresses.as_ref().is_some_and(is_service);
+        Listen { addresses, service_missing, port, workers, allow_from, timeouts: self.timeouts(&given.timeouts) }
+    }
+
+    /// The listen addresses as they are here.
+    fn listen_addresses(&mut self, list: &[Text<Place>], port: u16) -> Vec<SocketAddr> {
+        let service = self.service_address();
+        for (i, _) in list.iter().enumerate().filter(|(_, text)| text.0.is_service()) {
+            let key = format!("listen.addresses[{i}]");
+            match &self.service {
+                Some(Ok(_)) => {}
+                Some(Err(value)) => {
+                    self.problem(&key, format!("{} is {value}, not an IP address", limits::SERVICE_VARIABLE))
+                }
+                None => {
+                    let message = format!(
+                        "{} is not set: here {service} stands for it; a pod in the namespace of the Service kube-dns has it",
+                        limits::SERVICE_VARIABLE
+                    );
+                    self.warnings.push(self.origins.problem(&key, message));
+                }
+            }
+        }
+        list.iter().map(|text| text.0.at(port, service)).collect()
+    }
+
+    /// The address of the Service `kube-dns`, or one that nobody has, so that all the rest can be judged.
+    fn service_address(&self) -> IpAddr {
+        self.service.as_ref().and_then(|found| found.as_ref().ok().copied()).unwrap_or(limits::NO_SERVICE.into())
     }
 
     fn network(&mut self, given: &file::Network, listen: &Listen, cluster_domain: &str) -> Network {
@@ -250,8 +289,9 @@ impl Check<'_> {
 
     /// Where the queries come in that `zone` is for.
     fn places(&mut self, zone: &file::Zone, listen: &Listen, key: &str) -> Vec<SocketAddr> {
-        let key = format!("{key}.listen");
-        let mut places: Vec<SocketAddr> = zone.listen.iter().flatten().map(|text| text.0.at(listen.port)).collect();
+        let (key, service) = (format!("{key}.listen"), self.service_address());
+        let mut places: Vec<SocketAddr> =
+            zone.listen.iter().flatten().map(|text| text.0.at(listen.port, service)).collect();
         self.at_most(&mut places, limits::MAX_LISTEN, &key);
         if zone.listen.is_some() && places.is_empty() {
             self.problem(&key, "an empty list: no query would come to the zone");

@@ -53,7 +53,8 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Listen {
-    /// Exact addresses, IPv4 and IPv6 together: ADDRESS[:PORT]. Default: 169.254.20.10. Takes a restart.
+    /// Exact addresses, IPv4 and IPv6 together: ADDRESS[:PORT], or kube-dns for the address of that Service by the
+    /// environment variable KUBE_DNS_SERVICE_HOST. Default: 169.254.20.10. Takes a restart.
     pub(super) addresses: Option<Vec<Text<Place>>>,
     /// Whether 0.0.0.0 and [::] may stand among the addresses. Default: false.
     pub(super) any_address: Option<bool>,

@@ -42,6 +42,10 @@ const MIB: u64 = 1024 * 1024;
 pub const DEFAULT_FILE: &str = "/etc/nodens/nodens.yaml";
 /// `listen.addresses`: the address that Kubernetes' manifests give to a node-local cache.
 pub const LISTEN_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 20, 10);
+/// What Kubernetes calls the address of the Service `kube-dns` in the environment of pods in its namespace.
+pub const SERVICE_VARIABLE: &str = "KUBE_DNS_SERVICE_HOST";
+/// What stands for that address where it is not known; nobody has it (RFC 5737).
+pub const NO_SERVICE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 /// `listen.port`.
 pub const PORT: Limit<u64> = limit(53, 1, 65_535);
 /// `listen.workers`, when not `auto`.

@@ -145,7 +145,8 @@ fn load_as(is_corefile: bool, name: &str, bytes: &[u8], overrides: &Overrides) -
     if let Some(over) = &overrides.node_cache {
         node_cache::apply(&mut file, over, &mut origins);
     }
-    let config = check(&file, &origins, &mut problems, &mut warnings);
+    let service = std::env::var(limits::SERVICE_VARIABLE).ok();
+    let config = check(&file, service.as_deref(), &origins, &mut problems, &mut warnings);
     let (mut text, mut files) = (None, Vec::new());
     if let Some(mut lowered) = lowered {
         for list in [&mut problems, &mut warnings] {

@@ -90,6 +90,8 @@ pub struct Config {
 pub struct Listen {
     /// Where exactly, at least one place; wildcards only where they were asked for.
     pub addresses: Vec<SocketAddr>,
+    /// Whether one of them should be that of the Service `kube-dns`, which the environment does not say.
+    pub service_missing: bool,
     /// The port of those that were written without one: the one that the node's network is about.
     pub port: u16,
     /// UDP workers.

@@ -551,7 +551,9 @@ fn every_shipped_example_loads_without_a_warning() {
     assert!(files.len() >= 4);
     for file in files {
         let loaded = load(Some(&file), &Overrides::default()).unwrap_or_else(|problems| panic!("{problems}"));
-        assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+        // Here is no Service.
+        let odd = loaded.warnings.0.iter().filter(|w| !w.message.starts_with("KUBE_DNS_SERVICE_HOST is not set"));
+        assert_eq!(odd.count(), 0, "{}", loaded.warnings);
         assert_eq!(loaded.source.unwrap().file(), file);
     }
 }
