@@ -461,6 +461,8 @@ def test_values(values, what, path, expected):
         # What does not go together.
         ({"mode": "cilium", "persistence": "hostPath"}, "persistence: in the mode cilium nodens is not root"),
         ({"mode": "cilium", "dualStack": True}, "dualStack: in the mode cilium"),
+        ({"mode": "cilium", "config": {"localDns": "169.254.20.25"}}, "config: in the mode cilium there is no link-local"),
+        ({"mode": "cilium", "config": {"listen": {"addresses": ["10.9.9.9"]}}}, "config: in the mode cilium there is no"),
         ({"extraZones": LIST, "config": {"zones": LIST}}, "config.zones says all zones"),
         ({"config": {"commProtocol": "force_tcp", "zones": LIST}}, "config.zones says all zones"),
         ({"config": {"listen": {"addresses": ["kube-dns"]}}}, "no probe knows the address kube-dns"),

@@ -73,6 +73,9 @@ k8s-app: {{ include "nodens.fullname" . }}
 {{- if .Values.dualStack -}}
 {{- fail "dualStack: in the mode cilium nodens listens on the first address of its pod alone" -}}
 {{- end -}}
+{{- if or $given.localDns $given.localDnsIp (dig "listen" "addresses" list $given) -}}
+{{- fail "config: in the mode cilium there is no link-local address; leave out localDns, localDnsIp and listen.addresses" -}}
+{{- end -}}
 {{- $_ := set $config "network" (dict "interface" (dict "manage" false) "firewall" "none") -}}
 {{/* At a stop /ready falls first, and queries are taken for as long as Cilium needs to learn of it. */ -}}
 {{- $_ := set $config "health" (dict "lameDuck" "5s") -}}
