@@ -28,11 +28,9 @@ const filesOf = (root: string): Record<string, string> =>
 /** The asset with the chart in the assembly of an app, as it is uploaded. */
 function chartOf(app: App): string {
   const assembly = app.synth().directory;
-  const isChart = (name: string) => name.startsWith('asset.') && readdirSync(path.join(assembly, name)).includes('Chart.yaml');
-  const folders = readdirSync(assembly, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  const found = folders.map((entry) => entry.name).filter(isChart);
+  const found = readdirSync(assembly, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('Chart.yaml'));
   assert.equal(found.length, 1);
-  return path.join(assembly, found[0]);
+  return path.join(assembly, path.dirname(found[0]));
 }
 
 /** What Helm renders of a stack with the construct: the objects, by kind and name. */
@@ -76,7 +74,7 @@ test('lifetimes, addresses and image arrive in what runs on the nodes', () => {
   assert.deepEqual(spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxSurge: '10%', maxUnavailable: 0 } });
 });
 
-test('without an address nodens takes the one that Kubernetes tells it, and without any where no Service is captured', () => {
+test('without an address nodens takes the one that Kubernetes tells it, and none where no Service is captured', () => {
   const addresses = (props: Omit<NodeLocalDnsProps, 'cluster'>) =>
     parse(rendered(props)['ConfigMap nodens'].data['nodens.yaml']).listen?.addresses;
   assert.deepEqual(addresses({}), ['169.254.20.10', 'kube-dns']);

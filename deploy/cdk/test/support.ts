@@ -22,6 +22,9 @@ export function scratch(): string {
   return folder;
 }
 
+// CloudFormation's own checks of templates take longer than all else. The test of the package has them.
+process.env.CDK_VALIDATION = 'false';
+
 const assemblies = scratch();
 
 /** A stack of an app of its own. Its assets stay where they are: copying Helm time and again takes longer than all else. */
