@@ -201,14 +201,21 @@ def flags_are_known(words, *texts):
             assert re.search(rf"(?:^|[\s,]){flag}(?:[=\s,\[]|$)", said, re.M), f"{word} in {' '.join(words)}"
 
 
+def kubectl_knows(words, plain):
+    """Command and options are kubectl's; gives the command. `plain` is without the namespace."""
+    verb = plain[:2] if plain[0] in ("rollout", "set") else plain[:1]
+    said = support.run(TOOLS / "kubectl", *verb, "--help")
+    assert re.search(rf"^Usage:\n  kubectl {' '.join(verb)} ", said, re.M), f"no command {' '.join(verb)}"
+    flags_are_known(words, said, support.run(TOOLS / "kubectl", "options"))
+    return verb
+
+
 def kubectl(words, node):
     """The options are kubectl's; folders are rendered, files read, objects found, and what a pod shall do is done."""
     inside = words[words.index("--") + 1 :] if "--" in words else []
     words = words[1 : words.index("--")] if "--" in words else words[1:]
     plain = [word for i, word in enumerate(words) if word != "-n" and words[i - 1] != "-n"]
-    verb = plain[:2] if plain[0] in ("rollout", "set") else plain[:1]
-    help_text = support.run(TOOLS / "kubectl", *verb, "--help")
-    flags_are_known(words, help_text, support.run(TOOLS / "kubectl", "options"))
+    verb = kubectl_knows(words, plain)
 
     for option, path in zip(words, words[1:]):
         if option == "-k":
@@ -297,10 +304,8 @@ def test_inline_commands_are_commands():
     told = [shlex.split(code) for code in re.findall(r"`(kubectl [^`]+)`", without_fences(README).replace("\n", " "))]
     assert len(told) >= 5
     for words in told:
-        plain = [word for i, word in enumerate(words) if word != "-n" and words[i - 1] != "-n"][1:]
-        verb = plain[:2] if plain[0] in ("rollout", "set") else plain[:1]
-        head = words[: words.index("--")] if "--" in words else words
-        flags_are_known(head, support.run(TOOLS / "kubectl", *verb, "--help"), support.run(TOOLS / "kubectl", "options"))
+        words = words[1 : words.index("--")] if "--" in words else words[1:]
+        kubectl_knows(words, [word for i, word in enumerate(words) if word != "-n" and words[i - 1] != "-n"])
 
 
 def test_what_is_shown_is_what_is_printed(node):
