@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import support
+from node import KUBE_DNS, Node
 from support import CHART, DEPLOY, NODENS, ROOT, TOOLS, named, run
 
 # Values, and the overlay that they stand for.
@@ -626,3 +627,17 @@ def test_what_the_test_runs(demo, who, ready, passes, said):
     done = run(*hook["command"], *hook["args"], check=False, env=os.environ | given)
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     assert said in done.stdout
+
+
+@pytest.mark.parametrize("values", [{}, {"dualStack": True}], ids=str)
+def test_the_test_passes_on_a_node(values, tmp_path):
+    """nodens with the chart's configuration, interface and all, and the hook with its own environment."""
+    found = chart(values)
+    hook = named(found, "Pod")["spec"]["containers"][0]
+    with Node(tmp_path) as node:
+        node.serve(named(found, "ConfigMap", "nodens")["data"]["nodens.yaml"])
+        given = {one["name"]: one["value"].replace("$(KUBE_DNS_SERVICE_HOST)", KUBE_DNS) for one in hook["env"]}
+        done = node.run(*hook["command"], *hook["args"], env=given, both=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for address in config(found)["listen"]["addresses"]:
+        assert f"ok: {address.replace('kube-dns', KUBE_DNS)} +tcp" in done.stdout
