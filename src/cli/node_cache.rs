@@ -35,8 +35,10 @@ pub fn flags_of(arguments: &[OsString]) -> Option<&[OsString]> {
     let (program, rest) = arguments.split_first()?;
     let is_first = rest.first().is_some_and(|argument| argument == NAME);
     let is_called_so = Path::new(program).file_name() == Some(OsStr::new(NAME));
+    // What has no dash is a command: an image has one entry point, which has to serve manifests of both.
+    let is_flags = rest.first().is_none_or(|argument| argument.as_encoded_bytes().starts_with(b"-"));
     // A guardian starts its server by the name of the command, whatever the program is called.
-    if is_first { rest.get(1..) } else { is_called_so.then_some(rest) }
+    if is_first { rest.get(1..) } else { (is_called_so && is_flags).then_some(rest) }
 }
 
 /// Does what the flags say.
@@ -91,6 +93,7 @@ mod tests {
         assert_eq!(of("/node-cache node-cache -p 53").unwrap(), ["-p", "53"], "as a guardian starts it");
         assert_eq!(of("node-cache").unwrap(), [""; 0]);
         assert_eq!(of("nodens serve"), None);
+        assert_eq!(of("/node-cache serve --config /etc/nodens/nodens.yaml"), None, "as our manifests say it");
         assert_eq!(of("nodens serve node-cache"), None);
     }
 }
