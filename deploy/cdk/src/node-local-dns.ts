@@ -125,7 +125,8 @@ export interface NodeLocalDnsProps {
  * It is a release `nodens` of the Helm chart that the package carries, in the namespace kube-system: chart, overlays and
  * construct cannot differ. The chart is uploaded as an asset, so that the deployment needs no chart repository. The
  * release belongs to the stack that the construct stands in, which need not be that of the cluster. One is enough for a
- * cluster; two would fight about the same objects.
+ * cluster; two would fight about the same objects. Helm takes over no object that others made, such as the Service
+ * kube-dns-upstream of node-cache's manifest: the README says how it comes to.
  *
  * **Clusters.** Both EKS modules of the CDK are taken, the classic one and `aws-eks-v2`. Helm runs in the cluster's
  * kubectl handler, so there must be one: in the classic module an imported cluster needs `kubectlProvider`, or
@@ -140,9 +141,9 @@ export interface NodeLocalDnsProps {
  *
  * **Where it does not run.** EKS Auto Mode has a DNS cache of its own on its nodes, and Fargate lets nobody have the
  * network of the node. The chart leaves both out, and pods there are answered as before. A cluster of `aws-eks-v2` is in
- * Auto Mode unless its `defaultCapacityType` says otherwise. Pods with security groups of their own reach nodens only if
- * the VPC CNI has `POD_SECURITY_GROUP_ENFORCING_MODE=standard`: under `strict`, its default, all that they send leaves
- * the node.
+ * Auto Mode unless its `defaultCapacityType` says otherwise. Pods with security groups of their own need
+ * `POD_SECURITY_GROUP_ENFORCING_MODE=standard` of the VPC CNI. Under `strict`, its default, their packets go past the node:
+ * what they ask of an address that nodens has taken is not answered, so give them another server (`dnsConfig`).
  *
  * **IPv6.** For a cluster whose `ipFamily` is IPv6 nodens also listens on fd00:169:254:20::10.
  *
