@@ -15,8 +15,8 @@ import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 KUBE_DNS = "10.96.0.11"
 PODS = {1: ["10.244.0.11", "10.244.0.12"], 28: ["fd00:244::11", "fd00:244::12"]}
@@ -53,18 +53,16 @@ def sh(*lines, pid=None):
 
 def inside(pid, make):
     """What `make` returns in the network namespace of a process: sockets made there stay there."""
-    got = []
 
     def body():
         with open(f"/proc/{pid}/ns/net") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) != 0:
                 raise OSError(ctypes.get_errno(), "setns")
-        got.append(make())
+        return make()
 
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    return got[0]
+    # A namespace is that of a thread, so this one is for nothing else.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(body).result()
 
 
 def encode(name):
@@ -211,9 +209,7 @@ class Node:
 
     def write(self, broken=False):
         """Writes the configuration, or one that has to be refused."""
-        text = CONFIG.format(
-            listen=", ".join(LISTEN), folder=self.folder, corp=CORP, resolvers=", ".join(RESOLVERS)
-        )
+        text = CONFIG.format(listen=", ".join(LISTEN), folder=self.folder, corp=CORP, resolvers=", ".join(RESOLVERS))
         self.config.write_text(text.replace("forward", "forwrd") if broken else text)
 
     def kill_server(self):
