@@ -18,6 +18,7 @@
 pub mod cgroup;
 pub mod chain;
 pub mod clients;
+pub mod container;
 pub mod guardian;
 pub mod namespace;
 pub mod node_cache;
