@@ -162,10 +162,12 @@ def stat(panel, answers, wide, high, _):
     return f'<svg width="{wide:.0f}" height="{high:.0f}">{shape}</svg><div class="stat" style="color:{ink}">{text}</div>'
 
 
-def ticks(top):
-    """About five round numbers from 0 to `top`."""
+def ticks(top, unit):
+    """About five round numbers from 0 to `top`, of bytes in MiB."""
     if top <= 0:
         return [0, 1]
+    if unit == "bytes" and top >= 2**20:
+        return [mark * 2**20 for mark in ticks(top / 2**20, "")]
     raw = top / 4
     base = 10 ** math.floor(math.log10(raw))
     step = next(base * factor for factor in (1, 2, 2.5, 5, 10) if base * factor >= raw * 0.999)
@@ -202,7 +204,7 @@ def times(begin, span, left, right, low):
     while at <= begin + span:
         x = left + (at - begin) / span * (right - left)
         text = time.strftime("%H:%M:%S", time.localtime(at))
-        if x < right - 20:
+        if left + 22 < x < right - 20:
             shapes += f'<text x="{x:.0f}" y="{low + 15:.0f}" text-anchor="middle">{text}</text>'
         at += step
     return shapes
@@ -230,7 +232,7 @@ def graph(panel, answers, wide, high, starts):
         marks = [10.0**at for at in range(low_at, high_at + 1)]
         height = lambda value: (math.log10(max(value, marks[0])) - low_at) / (high_at - low_at)
     else:
-        marks = ticks(defaults.get("max", max(values)))
+        marks = ticks(defaults.get("max", max(values)), unit)
         height = lambda value: value / marks[-1]
     labels = [show(mark, unit) for mark in marks]
     left, right = 16 + 6.7 * max(map(len, labels)), wide - 12
@@ -290,7 +292,7 @@ def unbroken(line):
 
 
 def heatmap(panel, answers, wide, high, _):
-    """A column for each time, a cell for each bucket of the histogram: what is in it alone, which is less than what `le` counts."""
+    """A column for each time, a cell for each bucket of the histogram, without those below it, which `le` counts too."""
     bounds = sorted(((float(s["metric"]["le"]), dict(points(s))) for s in answers[0][1]), key=lambda bound: bound[0])
     stamps = sorted({at for _, line in bounds for at in line})
     begin, span = stamps[0], stamps[-1] - stamps[0] or 1
@@ -310,7 +312,7 @@ def heatmap(panel, answers, wide, high, _):
             ink = heat(math.sqrt(count / most))
             shapes += f'<rect x="{x:.1f}" y="{y:.1f}" width="{broad + 0.6:.1f}" height="{tall + 0.5:.1f}" fill="{ink}"/>'
     for row, text in enumerate(labels):
-        if row % 2 == 0 or row == len(labels) - 1:
+        if (len(labels) - 1 - row) % 2 == 0:
             shapes += (
                 f'<text x="{left - 7:.0f}" y="{lower - row * tall - tall / 2 + 4:.1f}" text-anchor="end">{text}</text>'
             )

@@ -32,15 +32,16 @@ NXDOMAIN, SERVFAIL = 3, 2
 CONFIG = """
 listen: {{ addresses: [{listen}] }}
 cache: {{ persist: {{ path: {folder}/cache.bin, interval: 5s }} }}
+limits: {{ inFlightPerClient: 4 }}
 zones:
   - match: [cluster.local, in-addr.arpa, ip6.arpa]
     forward: {{ to: [kube-dns] }}
   - match: [corp.example]
     forward: {{ to: [{corp}], protocol: auto }}
-    cache: {{ positive: {{ maxTtl: 3s }} }}
+    cache: {{ positive: {{ maxTtl: {ttl}s }} }}
   - match: [.]
     forward: {{ to: [{resolvers}], protocol: auto, timeout: 1s }}
-    hosts: {{ entries: {{ 10.0.0.7: [db.internal] }} }}
+    hosts: {{ entries: {{ 10.0.0.7: [db.internal] }}, files: [{folder}/hosts] }}
     acl: [{{ action: block, names: [ads.example] }}]
 """
 
@@ -177,6 +178,7 @@ class Node:
         self.folder = world.folder / self.name
         self.folder.mkdir()
         self.config = self.folder / "nodens.yaml"
+        (self.folder / "hosts").write_text("10.0.0.8 printer.internal\n")
         self.holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
         self.pid = self.holder.pid
         while os.readlink(f"/proc/{self.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
@@ -207,9 +209,10 @@ class Node:
             stderr=self.log,
         )
 
-    def write(self, broken=False):
+    def write(self, ttl=3, broken=False):
         """Writes the configuration, or one that has to be refused."""
-        text = CONFIG.format(listen=", ".join(LISTEN), folder=self.folder, corp=CORP, resolvers=", ".join(RESOLVERS))
+        addresses = {"listen": ", ".join(LISTEN), "corp": CORP, "resolvers": ", ".join(RESOLVERS)}
+        text = CONFIG.format(folder=self.folder, ttl=ttl, **addresses)
         self.config.write_text(text.replace("forward", "forwrd") if broken else text)
 
     def kill_server(self):
