@@ -117,31 +117,64 @@ fn h06_where_iptables_drops_what_it_does_not_know_ours_passes() {
     }
 }
 
-/// Nobody can outweigh a drop of another table. It can be said.
+/// Where iptables drops, and there is none to have ours pass, as in an image of nothing else: kube-dns answers.
+#[test]
+fn h06_where_iptables_drops_and_cannot_be_had_packets_are_left_to_kube_dns() {
+    let _alone = alone();
+    let Some(world) = World::new(Proxy::Iptables) else { return };
+    close(&world.node, "iptables");
+    // Those that are not for the node itself pass.
+    let setup = Setup { firewall: "auto", by: vec!["env", "PATH=/nonexistent"], ..Setup::default() };
+    let mut nodens = setup.launch(&world);
+    let left = || all_are(&world.pods[0], &setup.targets(), "backend");
+    nodens.until("kube-dns answers the pods", || ready(&world.node).contains("packets are left to kube-dns") && left());
+    let status = stdout(&cli(&world.node, "network status", ""));
+    assert!(status.contains("the policy of ip filter INPUT drops untracked packets"), "{status}");
+    world.node.sh("for chain in INPUT OUTPUT; do iptables -P $chain ACCEPT; ip6tables -P $chain ACCEPT; done");
+    nodens.until("it serves everybody", || setup.is_served(&world));
+}
+
+/// Nobody can outweigh a drop of another table. It can be said, and kube-dns answers.
 #[test]
 fn h06_where_nftables_drops_what_it_does_not_know_it_is_said() {
     let _alone = alone();
     let Some(world) = World::new(Proxy::Iptables) else { return };
-    world.node.sh("nft 'table inet guard { chain input {
+    let close = "nft 'table inet guard { chain input {
         type filter hook input priority 0; policy drop;
         ct state established,related accept
         iif lo accept
         meta l4proto { icmp, ipv6-icmp } accept
-    }; }'");
+    }; }'";
+    world.node.sh(close);
     let setup = Setup { firewall: "auto", ..Setup::default() };
     let mut nodens = setup.launch(&world);
     let drops = || metrics(&world.node).contains("nodens_network_filter_drops{chain=\"inet guard input\"} 1\n");
     nodens.until("it is counted", drops);
     let log = nodens.log();
-    let said = log.lines().filter(|line| line.contains("drops untracked packets")).collect::<Vec<_>>();
+    let said = log.lines().filter(|line| line.contains("and no rule of ours outweighs that")).collect::<Vec<_>>();
     assert!(said.len() == 1 && said[0].contains("chain=\"inet guard input\"") && said[0].contains("port 53"), "{log}");
-    assert!(!all_are(&world.pods[0], &targets(&LOCAL), "local"), "what is there to say, then?");
+    let left = || all_are(&world.pods[0], &setup.targets(), "backend");
+    nodens.until("kube-dns answers the pods", left);
+    let why = "the policy of inet guard input would drop them untracked; when its rules let them pass, write network.firewall: \
+               nftables";
+    assert!(ready(&world.node).contains(" 503 ") && ready(&world.node).contains(why), "{}", ready(&world.node));
     let status = stdout(&cli(&world.node, "network status", ""));
     assert!(status.contains("the policy of inet guard input drops untracked packets"), "{status}");
     world.node.sh("nft 'chain inet guard input { policy accept; }'");
     let gone = within(SOON, || !metrics(&world.node).contains("nodens_network_filter_drops"));
     assert!(gone.is_some(), "{}", metrics(&world.node));
     nodens.until("it serves everybody", || setup.is_served(&world));
+    assert!(ready(&world.node).contains(" 200 "), "{}", ready(&world.node));
+    // It comes back while everybody is served.
+    world.node.sh("nft 'chain inet guard input { policy drop; }'");
+    nodens.until("kube-dns answers the pods again", left);
+    stop(&mut nodens, "TERM");
+
+    // Somebody has seen to it, and said so.
+    world.node.sh("nft 'insert rule inet guard input meta l4proto { tcp, udp } th dport 53 accept'");
+    let setup = Setup { firewall: "nftables", ..Setup::default() };
+    let nodens = setup.start(&world);
+    assert!(drops(), "{}", nodens.log());
 }
 
 /// Everybody is answered by node-cache, and nothing of it is tracked.

@@ -55,6 +55,8 @@ pub struct Host {
     status: Status,
     /// When to look for filters again.
     filters_due: Moment,
+    /// Are packets left to kube-dns, because a filter would drop them untracked?
+    held: bool,
     /// What [`Status::problem`] tells of, by what fails.
     problems: BTreeMap<&'static str, String>,
 }
@@ -134,6 +136,7 @@ impl Host {
             what,
             status,
             filters_due: Moment::default(),
+            held: false,
             problems: BTreeMap::new(),
         };
         match nftables::present() {
@@ -184,10 +187,11 @@ impl Host {
         &self.status
     }
 
-    /// Has packets come to our sockets, untracked.
+    /// Has packets come to our sockets, untracked; not as long as a filter would drop them.
     pub fn capture(&mut self) {
         let done = match &mut self.rules {
             Rules::None => return,
+            _ if self.held => return,
             Rules::Nftables { live, .. } => live.capture().map_err(|error| ("iptables", error.to_string())),
             Rules::Iptables { tables, guard } => {
                 tables.capture(&self.what, *guard).map(drop).map_err(|error| (error.name(), error.to_string()))
@@ -213,7 +217,7 @@ impl Host {
 
     /// Was it done to capture packets, or to release them, whichever is `wanted`?
     pub fn is_settled(&self, wanted: bool) -> bool {
-        matches!(self.rules, Rules::None) || self.status.notrack == wanted
+        matches!(self.rules, Rules::None) || self.status.notrack == (wanted && !self.held)
     }
 
     fn did(&mut self, done: Result<(), (&'static str, String)>) {

@@ -120,7 +120,8 @@ impl Host {
     }
 
     /// Looks for policies that would drop untracked packets, and has iptables let ours pass where they are its own.
-    /// A policy of nftables is not ours to override: no accept of one table outweighs a drop of another.
+    /// A policy of nftables is not ours to override: no accept of one table outweighs a drop of another. Whether its rules
+    /// let our packets pass cannot be told, so that with `firewall: auto` they are left to kube-dns.
     pub(super) fn check_filters(&mut self) {
         if matches!(self.rules, Rules::None) {
             // Packets are tracked.
@@ -177,6 +178,26 @@ impl Host {
                 );
             }
             self.status.dropping = dropping;
+            self.hold_back();
+        }
+    }
+
+    /// Leaves packets to kube-dns while a filter would drop them, unless somebody has said by whom rules are written, and
+    /// so that they will pass.
+    fn hold_back(&mut self) {
+        self.held = self.plan.firewall == Firewall::Auto && !self.status.dropping.is_empty();
+        if !self.held {
+            return self.fine(&["held"]);
+        }
+        let message = format!(
+            "packets are left to kube-dns, for the policy of {} would drop them untracked; when its rules let them pass, write \
+             network.firewall: {}",
+            self.status.dropping.join(" and of "),
+            self.status.firewall
+        );
+        self.failed_at("held", "iptables", &message);
+        if self.status.notrack {
+            self.release(false);
         }
     }
 }
