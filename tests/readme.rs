@@ -28,6 +28,8 @@ enum Runner {
     Isolated,
     /// This file, as far as looking whether everything needed is there.
     Bench,
+    /// This file, without the cluster.
+    Rendered,
 }
 
 /// The commands of the README with their runners; panics at one that nobody runs.
@@ -42,6 +44,9 @@ fn commands() -> Vec<(Runner, String)> {
             "nodens" if line.contains("127.0.0.1:5300") => Runner::WithDemo,
             "nodens" if line.starts_with("nodens network") || line.starts_with("nodens cleanup") => Runner::Isolated,
             "nodens" if !line.starts_with("nodens serve") => Runner::Alone,
+            // It takes minutes; CI does it, for the tests of containers.
+            "deploy/build-image" => Runner::Cargo,
+            "kubectl" if line.starts_with("kubectl apply -k ") => Runner::Rendered,
             "benches/side_by_side.py" | "benches/failures.py" => Runner::Bench,
             // Whoever has a day; the same test is a part of all others.
             "benches/soak.sh" => Runner::Cargo,
@@ -84,7 +89,8 @@ fn root() -> PathBuf {
 
 #[test]
 fn every_command_has_a_runner() {
-    for runner in [Runner::Cargo, Runner::Alone, Runner::WithDemo, Runner::Isolated, Runner::Bench] {
+    let all = [Runner::Cargo, Runner::Alone, Runner::WithDemo, Runner::Isolated, Runner::Bench, Runner::Rendered];
+    for runner in all {
         of(runner);
     }
 }
@@ -128,6 +134,16 @@ fn commands_about_the_node_work_as_shown() {
             assert!(ran.status.success(), "{line}: {}{}", stdout(&ran), stderr(&ran));
         }
     });
+}
+
+#[test]
+fn manifests_that_are_applied_are_there() {
+    for line in of(Runner::Rendered) {
+        if can_run(&line) {
+            let ran = shell(&line.replace("apply -k", "kustomize"), &root());
+            assert!(ran.status.success() && stdout(&ran).contains("kind: DaemonSet"), "{line}: {}", stderr(&ran));
+        }
+    }
 }
 
 #[test]
