@@ -31,6 +31,7 @@ NXDOMAIN, SERVFAIL = 3, 2
 
 CONFIG = """
 listen: {{ addresses: [{listen}] }}
+network: {{ firewall: nftables }}
 cache: {{ persist: {{ path: {folder}/cache.bin, interval: 5s }} }}
 limits: {{ inFlightPerClient: 4 }}
 zones:
