@@ -150,10 +150,12 @@ fn behind_cilium_the_container_needs_no_privilege() {
     let _alone = alone();
     let Some(manifest) = Manifest::of("cilium") else { return };
     let Some(world) = World::new(Proxy::Iptables) else { return };
-    let ip = world.pods[0].sh("ip -o -4 address show scope global").split_whitespace().nth(3).unwrap().to_owned();
-    let ip = ip.split('/').next().unwrap();
-    let container = manifest.start(&world.pods[0], "nodens-test-cilium", Some(ip));
-    let targets = targets(&[ip]);
+    let ips = ["-4", "-6"].map(|family| {
+        let line = world.pods[0].sh(&format!("ip -o {family} address show scope global"));
+        line.split_whitespace().nth(3).unwrap().split('/').next().unwrap().to_owned()
+    });
+    let container = manifest.start(&world.pods[0], "nodens-test-cilium", Some(&ips.join(",")));
+    let targets = targets(&[&ips[0], &ips[1]]);
     container.until("another pod is answered", || all_are(&world.pods[1], &targets, "local"));
     // The kubelet asks from the node.
     container.until("its probes succeed", || container.is_well(&world.node));

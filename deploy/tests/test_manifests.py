@@ -30,7 +30,7 @@ OVERLAYS = {
     "kube-proxy-iptables": ([LINK_LOCAL, "kube-dns"],               HOST_NETWORK),
     "kube-proxy-nftables": ([LINK_LOCAL, "kube-dns"],               HOST_NETWORK),
     "dual-stack":          ([LINK_LOCAL, UNIQUE_LOCAL, "kube-dns"], HOST_NETWORK),
-    "cilium":              (["$(POD_IP)"],                          REDIRECTED),
+    "cilium":              (["$(POD_IPS)"],                         REDIRECTED),
     "prometheus-operator": ([],                                     WATCHED),
 }
 NODENS = [name for name, (listen, _) in OVERLAYS.items() if listen]
@@ -253,8 +253,8 @@ def test_the_configuration_is_good_and_listens_where_it_should(overlay, rendered
             assert ipaddress.ip_address(address).is_private
     else:
         assert container(rendered[overlay])["args"][3:] == ["--listen", *OVERLAYS[overlay][0]]
-        source = {"fieldRef": {"fieldPath": "status.podIP"}}
-        assert container(rendered[overlay])["env"] == [{"name": "POD_IP", "valueFrom": source}]
+        source = {"fieldRef": {"fieldPath": "status.podIPs"}}
+        assert container(rendered[overlay])["env"] == [{"name": "POD_IPS", "valueFrom": source}]
         assert given["network"] == {"interface": {"manage": False}, "firewall": "none"}
 
 

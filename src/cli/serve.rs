@@ -17,8 +17,9 @@ pub struct Args {
     /// Configuration file or Corefile (default: /etc/nodens/nodens.yaml if it exists, else the built-in defaults).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Serve here instead of where the file says; may be repeated. The address must exist; port 53 unless given.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::parse)]
+    /// Serve here instead of where the file says; may be repeated, or hold several behind commas, as Kubernetes writes
+    /// the addresses of a pod. They must exist; port 53 unless given.
+    #[arg(long, value_name = "ADDR[:PORT]", value_delimiter = ',', value_parser = address::parse)]
     pub listen: Vec<SocketAddr>,
     /// Forward everything here, over TCP, instead of by the file's zones; may be repeated. Encrypted, for servers whose
     /// certificate the system trusts: `tls://ADDR[:PORT]#NAME`.

@@ -102,12 +102,13 @@ fn invalid_lines_are_refused() {
 
 #[test]
 fn repeated_addresses_keep_their_order_and_get_the_port() {
-    let Ok(Command::Serve(args)) = parsed("nodens serve --listen 127.0.0.1 --listen [::1]:54 --upstream 10.96.0.10")
+    let Ok(Command::Serve(args)) =
+        parsed("nodens serve --listen 127.0.0.1,::2 --listen [::1]:54 --upstream 10.96.0.10")
     else {
         panic!("not understood");
     };
     let texts = |list: &[std::net::SocketAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(texts(&args.listen), ["127.0.0.1:53", "[::1]:54"]);
+    assert_eq!(texts(&args.listen), ["127.0.0.1:53", "[::2]:53", "[::1]:54"]);
     assert_eq!(args.upstream, ["10.96.0.10:53"]);
 }
 
@@ -120,12 +121,13 @@ fn help_and_version_succeed_and_nothing_at_all_is_wrong_usage() {
     assert_eq!(exit("nodens node-cache -version -quiet"), 0);
     assert_eq!(exit("/node-cache -plugins"), 0);
     assert_eq!(exit("nodens node-cache -localips x"), 2);
-    assert_eq!(exit("node-cache serve"), 2);
+    assert_eq!(exit("node-cache swerve"), 2);
     assert_eq!(exit("nodens"), 2);
 }
 
 #[test]
 fn a_file_that_cannot_be_used_is_a_failure() {
     assert_eq!(exit("nodens check --config /nonexistent/nodens.yaml"), 1);
+    assert_eq!(exit("/node-cache check --config /nonexistent/nodens.yaml"), 1);
     assert_eq!(exit("nodens serve --config /nonexistent/nodens.yaml"), 1);
 }

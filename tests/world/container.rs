@@ -92,7 +92,7 @@ struct Spec {
     _message: Ignored,
 }
 
-/// A variable; the only thing that any of ours takes from elsewhere is the pod's address.
+/// A variable; the only thing that any of ours takes from elsewhere are the pod's addresses.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Variable {
@@ -198,10 +198,10 @@ impl Manifest {
         yaml_serde::from_str(&self.files["nodens.yaml"]).unwrap()
     }
 
-    /// Starts its container in `network`, as the kubelet would; `pod_ip` is the address of its pod, if it has one of its
-    /// own.
-    pub fn start(&self, network: &Namespace, name: &str, pod_ip: Option<&str>) -> Container {
-        assert_eq!(self.pod.host_network, pod_ip.is_none(), "hostNetwork, and a network for it");
+    /// Starts its container in `network`, as the kubelet would; `pod_ips` are the addresses of its pod, if it has any
+    /// of its own.
+    pub fn start(&self, network: &Namespace, name: &str, pod_ips: Option<&str>) -> Container {
+        assert_eq!(self.pod.host_network, pod_ips.is_none(), "hostNetwork, and a network for it");
         let PodSpec { security_context: pod, enable_service_links: true, .. } = &self.pod else {
             panic!("the Services' addresses come by the environment")
         };
@@ -233,8 +233,8 @@ impl Manifest {
         let environment = [("KUBE_DNS_SERVICE_HOST", VIP[0]), ("KUBE_DNS_UPSTREAM_SERVICE_HOST", UPSTREAM[0])];
         let mut environment = environment.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
         for Variable { name, value_from } in &spec.env {
-            assert_eq!(value_from.field_ref["fieldPath"], "status.podIP");
-            environment.push((name.clone(), pod_ip.expect("an address").to_owned()));
+            assert_eq!(value_from.field_ref["fieldPath"], "status.podIPs");
+            environment.push((name.clone(), pod_ips.expect("an address").to_owned()));
         }
         command.args(environment.iter().map(|(key, value)| format!("--env={key}={value}")));
         if let Some(program) = spec.command.first() {
@@ -245,6 +245,8 @@ impl Manifest {
             environment.iter().fold(text.clone(), |text, (key, value)| text.replace(&format!("$({key})"), value))
         };
         command.args(spec.args.iter().map(expanded));
+        // The kubelet asks the first one.
+        let pod_ip = pod_ips.and_then(|ips| ips.split(',').next());
         let probes = [&spec.startup_probe, &spec.readiness_probe, &spec.liveness_probe].map(|probe| {
             let Get { host, port, path } = &probe.http_get;
             (format!("{}:{port}", host.as_deref().or(pod_ip).expect("where to ask")), path.clone())

@@ -207,7 +207,7 @@ test('without an image there is a warning, with one there is none', () => {
   }
 });
 
-test('on an IPv6 cluster nodens listens by both families, but for Cilium, where the pod has but one address', () => {
+test('on an IPv6 cluster nodens listens by both families, but for Cilium, where it takes the addresses of its pod by itself', () => {
   for (const [mode, dualStack] of [['kube-proxy-iptables', true], ['cilium', undefined]] as const) {
     const stack = newStack();
     const provider = importedCluster(stack).kubectlProvider;

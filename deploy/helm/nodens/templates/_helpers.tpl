@@ -71,7 +71,7 @@ k8s-app: {{ include "nodens.fullname" . }}
 
 {{- if include "nodens.podNetwork" . -}}
 {{- if .Values.dualStack -}}
-{{- fail "dualStack: in the mode cilium nodens listens on the first address of its pod alone" -}}
+{{- fail "dualStack: in the mode cilium nodens listens on all addresses of its pod, without being told" -}}
 {{- end -}}
 {{- if or $given.localDns $given.localDnsIp (dig "listen" "addresses" list $given) -}}
 {{- fail "config: in the mode cilium there is no link-local address; leave out localDns, localDnsIp and listen.addresses" -}}
