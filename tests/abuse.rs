@@ -112,8 +112,13 @@ fn connections_beyond_the_clients_or_the_houses_limit_are_closed() {
     let mut third = tcp_from(RUDE, server.dns);
     assert!(matches!(third.read(&mut [0]), Ok(0) | Err(_)), "more than its share");
     assert_eq!(server.metric("nodens_dropped_total", "tcp_connections_per_client"), 1.0);
+    let told = "a client has as many TCP connections as it may have";
+    let log = server.log();
+    assert!(log.lines().any(|line| line.contains(told) && line.contains(&RUDE.to_string())), "{log}");
+    server.until("two are open", |server| server.metric("nodens_tcp_connections", "") == 2.0);
     serves(&server);
     drop(client);
+    server.until("none is", |server| server.metric("nodens_tcp_connections", "") == 0.0);
     server.until("the places are free", |server| {
         let mut stream = tcp_from(RUDE, server.dns);
         stream.write_all(&framed(&asked.to_vec().unwrap())).is_ok() && support::read_framed(&mut stream).is_some()

@@ -56,6 +56,9 @@ fn f02_a_client_has_its_share_of_misses_and_no_more() {
     let rude = udp_from(RUDE, server.dns);
     all_refused(&flood(&rude, "udp", 100, 80));
     assert_eq!(server.metric("nodens_dropped_total", "in_flight_per_client"), 80.0);
+    let told = "a client asks for more at once than it may";
+    let log = server.log();
+    assert!(log.lines().any(|line| line.contains(told) && line.contains(&RUDE.to_string())), "{log}");
     assert_eq!(server.metric("nodens_responses_total", "refused"), 80.0);
 
     // Over TCP it has no more.

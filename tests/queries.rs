@@ -296,6 +296,21 @@ fn dig(server: &Server, arguments: &str) -> String {
     text
 }
 
+/// The question by which guardian and `/ready` find out whether anybody answers is no client's.
+#[test]
+fn our_own_probes_are_answered_and_not_counted() {
+    let (_upstream, server) = start();
+    let mut probe = b"\x12\x34\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02id\x06server\x00\x00\x10\x00\x03".to_vec();
+    let refused = |answer: Vec<u8>| Message::from_vec(&answer).unwrap().metadata.response_code == ResponseCode::Refused;
+    assert!(refused(ask_udp(server.dns, &probe)) && refused(ask_tcp(server.dns, &probe)));
+    let counted = || ["nodens_queries_total", "nodens_responses_total"].map(|name| server.metric(name, ""));
+    assert_eq!(counted(), [0.0, 0.0]);
+    // With RD it is what people ask.
+    probe[2] = 1;
+    assert!(refused(ask_udp(server.dns, &probe)) && refused(ask_tcp(server.dns, &probe)));
+    assert_eq!(counted(), [2.0, 2.0]);
+}
+
 #[test]
 fn b01_to_b13_dig_finds_us_compliant() {
     if !can_run("dig") {

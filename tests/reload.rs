@@ -78,6 +78,7 @@ fn g05_an_invalid_configuration_is_refused_and_the_old_one_stays() {
     server.rewrite(&invalid);
     server.signal("HUP");
     server.until("it is refused", |server| reloads(server, "refused") >= 1.0);
+    assert_eq!(server.metric("nodens_config_last_reload_successful", ""), 0.0);
     for wanted in [&format!("nodens.yaml:{line}:"), "cache.maxBytes", "cache.failureTtl", "limits"] {
         server.until_logged(wanted);
     }
@@ -97,6 +98,7 @@ fn g05_an_invalid_configuration_is_refused_and_the_old_one_stays() {
     assert!(elsewhere.received().is_empty());
     server.rewrite(&forward(elsewhere.address()));
     server.until("a good one is loaded", |server| reloads(server, "loaded") == 1.0);
+    assert_eq!(server.metric("nodens_config_last_reload_successful", ""), 1.0);
 }
 
 #[test]

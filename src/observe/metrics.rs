@@ -4,6 +4,7 @@
 //! time by whoever put them together, through [`Metrics::register`]. Names and labels are a contract with dashboards.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use prometheus::core::{Collector, Desc};
@@ -106,6 +107,8 @@ pub struct Metrics {
     pub coalesced: Counter,
     /// Lookups under way.
     pub in_flight: Gauge,
+    /// Open TCP connections of clients.
+    pub tcp_connections: Gauge,
     /// HTTP connections closed to make room for newer ones.
     pub http_closed: Counter,
     /// What the rules of zones did.
@@ -114,6 +117,8 @@ pub struct Metrics {
     stale: [Counter; StaleReason::ALL.len()],
     prefetches: [Counter; Prefetch::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
+    /// Was the last one refused?
+    refused: AtomicBool,
     setup_errors: [Counter; SetupError::ALL.len()],
     coredns: Option<CoreDns>,
     cells: Mutex<Vec<Arc<QueryCells>>>,
@@ -151,12 +156,14 @@ impl Metrics {
             servers: Labels::new(Labels::SERVERS),
             coalesced: Counter::new(),
             in_flight: Gauge::new(),
+            tcp_connections: Gauge::new(),
             http_closed: Counter::new(),
             rules: RuleCounts::default(),
             dropped: Default::default(),
             stale: Default::default(),
             prefetches: Default::default(),
             reloads: Default::default(),
+            refused: AtomicBool::new(false),
             setup_errors: Default::default(),
             coredns,
             cells: Mutex::default(),
@@ -219,6 +226,7 @@ impl Metrics {
 
     /// Counts a configuration that was read again.
     pub fn reloaded(&self, outcome: Reload) {
+        self.refused.store(outcome == Reload::Refused, Relaxed);
         self.reloads[outcome.index()].add(1);
     }
 
@@ -271,6 +279,8 @@ impl Metrics {
             self.coalesced.get(),
         );
         sink.gauge("nodens_in_flight", "Lookups under way.", &[], self.in_flight.get() as f64);
+        let help = "Open TCP connections of clients.";
+        sink.gauge("nodens_tcp_connections", help, &[], self.tcp_connections.get() as f64);
         sink.counter(
             "nodens_http_connections_closed_total",
             "HTTP connections closed to make room for newer ones.",
@@ -298,6 +308,10 @@ impl Metrics {
             let help = "Configurations read again, by what became of them.";
             sink.counter("nodens_config_reloads_total", help, &[("outcome", outcome.name())], n);
         }
+        let help =
+            "1 while the configuration that was read last is in force, 0 while it is invalid and an older one stays.";
+        let in_force = f64::from(u8::from(!self.refused.load(Relaxed)));
+        sink.gauge("nodens_config_last_reload_successful", help, &[], in_force);
         let cells: Vec<Arc<QueryCells>> = lock(&self.cells).clone();
         for number in 0..u16::try_from(self.zones.numbers()).unwrap_or(u16::MAX) {
             let counted: Vec<_> = cells.iter().filter_map(|c| Some((&**c, c.counted(number)?))).collect();

@@ -19,6 +19,7 @@ use super::stale::{Held, Overdue};
 use super::zones::Zones;
 use super::{Limits, Miss, Outcome};
 use crate::cache::{Entry, Store};
+use crate::observe::limit::RateLimit;
 use crate::observe::metrics::{DropReason, Metrics, Prefetch};
 use crate::observe::queries::{Proto, QueryCells};
 use crate::sys::clock::{Clock, Moment};
@@ -292,6 +293,10 @@ impl Inner {
             if *waiting >= limits.in_flight_per_client {
                 drop(book);
                 self.metrics.dropped(DropReason::InFlightPerClient);
+                static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+                if let Some(suppressed) = LINE.allow(now) {
+                    tracing::warn!(client = %miss.client.ip(), suppressed, "a client asks for more at once than it may");
+                }
                 let why = "too many queries of this client are in flight";
                 return self.settle(miss, &Outcome::refused(zone.label, now, why));
             }

@@ -8,6 +8,7 @@ use crate::resolve::{Miss, Outcome, Resolver, Waiter, source_of};
 use crate::sys::clock::Moment;
 use crate::wire::edns::ede;
 use crate::wire::header::{self, Header, rcode};
+use crate::wire::probe;
 use crate::wire::query::{self, Gate, Query};
 use crate::wire::question::Question;
 use crate::wire::reply::Manner;
@@ -15,7 +16,7 @@ use crate::wire::reply::{self, Asked, Notes, STREAM_LIMIT, Ttl};
 use arc_swap::ArcSwap;
 use std::borrow::Borrow;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,6 +68,12 @@ pub struct Door {
 }
 
 impl Door {
+    /// Is `packet` one of our own, by which guardian and `/ready` find out whether anybody answers here? Such are not
+    /// counted: they are no client's.
+    pub fn is_probe(&self, packet: &[u8], from: IpAddr) -> bool {
+        probe::is(packet) && (from.is_loopback() || from == self.place.ip())
+    }
+
     /// The view of those who ask here.
     #[inline]
     pub fn view(&self) -> u8 {

@@ -97,7 +97,9 @@ impl House {
     }
 
     fn measure(&self) {
-        let now = pressure(self.connections.total(), self.limits.load().total);
+        let total = self.connections.total();
+        self.front.metrics.tcp_connections.set(i64::try_from(total).unwrap_or(i64::MAX));
+        let now = pressure(total, self.limits.load().total);
         self.pressure.send_if_modified(|level| std::mem::replace(level, now) != now);
     }
 
@@ -142,7 +144,13 @@ impl House {
         let place = match self.connections.take(client.ip(), &self.limits.load()) {
             Ok(place) => place,
             Err(Full::Total) => return metrics.dropped(DropReason::TcpConnections),
-            Err(Full::Client) => return metrics.dropped(DropReason::TcpConnectionsPerClient),
+            Err(Full::Client) => {
+                static LINE: RateLimit = RateLimit::new(Duration::from_secs(10));
+                if let Some(suppressed) = LINE.allow(Moment::now()) {
+                    tracing::warn!(client = %client.ip(), suppressed, "a client has as many TCP connections as it may have");
+                }
+                return metrics.dropped(DropReason::TcpConnectionsPerClient);
+            }
         };
         self.measure();
         let (house, door) = (Arc::clone(self), Arc::clone(door));

@@ -159,10 +159,12 @@ impl Work {
                 reply::bare(&header, code, out)
             }
             Verdict::Decline(query, code) => {
-                self.cells.query(0, query.question.qtype());
-                self.cells.response(0, code, Source::Local);
                 let len = self.front.write_refusal(&Asked::over_udp(&query, manner), code, out)?;
-                self.cells.answered(|| told::refusal(&query, code, packet.len(), len));
+                if !self.door.is_probe(packet, peer.address().ip()) {
+                    self.cells.query(0, query.question.qtype());
+                    self.cells.response(0, code, Source::Local);
+                    self.cells.answered(|| told::refusal(&query, code, packet.len(), len));
+                }
                 Some(len)
             }
             Verdict::Drop(reason) => {

@@ -26,6 +26,11 @@ pub fn framed(id: u16) -> [u8; 2 + LEN] {
     framed
 }
 
+/// Is `message` that query, with whatever id?
+pub fn is(message: &[u8]) -> bool {
+    message.len() == LEN && message.get(2..) == query(0).get(2..)
+}
+
 /// Is `message`, of which the header suffices, a reply to the query with `id`?
 pub fn answers(message: &[u8], id: u16) -> bool {
     Header::read(message).is_some_and(|h| h.is_response() && h.id == id)

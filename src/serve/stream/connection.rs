@@ -281,13 +281,15 @@ impl Connection<'_> {
                 self.frame(header::LEN, |out| reply::bare(&header, code, out))?;
             }
             Verdict::Decline(query, code) => {
-                cells.query(0, query.question.qtype());
-                cells.response(0, code, Source::Local);
                 let asked = Asked::over_tcp(&query, keepalive, manner);
                 let before = self.output.len();
                 self.frame(packet.len() + OPT_ROOM, |out| front.write_refusal(&asked, code, out))?;
                 let len = self.output.len() - before - 2;
-                cells.answered(|| told::refusal(&query, code, packet.len(), len));
+                if !self.door.is_probe(packet, self.client.ip()) {
+                    cells.query(0, query.question.qtype());
+                    cells.response(0, code, Source::Local);
+                    cells.answered(|| told::refusal(&query, code, packet.len(), len));
+                }
             }
             Verdict::Drop(reason) => {
                 front.metrics.dropped(reason);
