@@ -55,8 +55,6 @@ pub struct Host {
     status: Status,
     /// When to look for filters again.
     filters_due: Moment,
-    /// Are packets left to kube-dns, because a filter would drop them untracked?
-    held: bool,
     /// What [`Status::problem`] tells of, by what fails.
     problems: BTreeMap<&'static str, String>,
 }
@@ -136,7 +134,6 @@ impl Host {
             what,
             status,
             filters_due: Moment::default(),
-            held: false,
             problems: BTreeMap::new(),
         };
         match nftables::present() {
@@ -189,9 +186,11 @@ impl Host {
 
     /// Has packets come to our sockets, untracked; not as long as a filter would drop them.
     pub fn capture(&mut self) {
+        if self.is_held() {
+            return;
+        }
         let done = match &mut self.rules {
             Rules::None => return,
-            _ if self.held => return,
             Rules::Nftables { live, .. } => live.capture().map_err(|error| ("iptables", error.to_string())),
             Rules::Iptables { tables, guard } => {
                 tables.capture(&self.what, *guard).map(drop).map_err(|error| (error.name(), error.to_string()))
@@ -217,7 +216,7 @@ impl Host {
 
     /// Was it done to capture packets, or to release them, whichever is `wanted`?
     pub fn is_settled(&self, wanted: bool) -> bool {
-        matches!(self.rules, Rules::None) || self.status.notrack == (wanted && !self.held)
+        matches!(self.rules, Rules::None) || self.status.notrack == (wanted && !self.is_held())
     }
 
     fn did(&mut self, done: Result<(), (&'static str, String)>) {

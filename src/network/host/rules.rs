@@ -182,11 +182,15 @@ impl Host {
         }
     }
 
-    /// Leaves packets to kube-dns while a filter would drop them, unless somebody has said by whom rules are written, and
-    /// so that they will pass.
+    /// Are packets left to kube-dns, because a filter would drop them? Not where somebody has said by whom rules are
+    /// written, and so that they will pass.
+    pub(super) fn is_held(&self) -> bool {
+        self.plan.firewall == Firewall::Auto && !self.status.dropping.is_empty()
+    }
+
+    /// Releases what a filter would drop, and says so.
     fn hold_back(&mut self) {
-        self.held = self.plan.firewall == Firewall::Auto && !self.status.dropping.is_empty();
-        if !self.held {
+        if !self.is_held() {
             return self.fine(&["held"]);
         }
         let message = format!(
