@@ -30,7 +30,7 @@ fn run(arguments: &[&str], text: &str, value: Option<&str>) -> Output {
 #[test]
 fn nodens_answers_where_the_service_is() {
     let upstream = Upstream::start(|q| addresses(&q.message(), 1, 300).into());
-    // The harness writes the first address: its keys end before this one begins.
+    // The harness writes the first address; the Service's is put beside it.
     let [dns, metrics, health] = [(); 3].map(|()| SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
     let service = Ipv4Addr::new(127, 0, 0, 53);
     let with_service = |server: &Server| {

@@ -193,11 +193,6 @@ impl Manifest {
         })
     }
 
-    /// The configuration that it mounts.
-    pub fn config(&self) -> Value {
-        yaml_serde::from_str(&self.files["nodens.yaml"]).unwrap()
-    }
-
     /// Starts its container in `network`, as the kubelet would; `pod_ips` are the addresses of its pod, if it has any
     /// of its own.
     pub fn start(&self, network: &Namespace, name: &str, pod_ips: Option<&str>) -> Container {
@@ -207,19 +202,18 @@ impl Manifest {
         };
         assert_eq!(self.pod.dns_policy, "Default", "any other leads back to nodens");
         let [spec] = &self.pod.containers[..] else { panic!("one container") };
-        let Security { capabilities, .. } = &spec.security_context;
-        let mut command = podman(&format!("run --detach --replace --name {name} --no-hosts --dns none"));
-        command.args(PODMAN).arg("--network").arg(format!("ns:/proc/{}/ns/net", network.pid()));
-        assert_eq!(spec.security_context.seccomp_profile["type"], "RuntimeDefault", "which is podman's own");
-        command.args(capabilities.drop.iter().map(|one| format!("--cap-drop={one}")));
-        command.args(capabilities.add.iter().map(|one| format!("--cap-add={one}")));
-        if !spec.security_context.allow_privilege_escalation {
+        let security = &spec.security_context;
+        let mut command = run_in(network, name);
+        assert_eq!(security.seccomp_profile["type"], "RuntimeDefault", "which is podman's own");
+        command.args(security.capabilities.drop.iter().map(|one| format!("--cap-drop={one}")));
+        command.args(security.capabilities.add.iter().map(|one| format!("--cap-add={one}")));
+        if !security.allow_privilege_escalation {
             command.arg("--security-opt=no-new-privileges");
         }
-        if spec.security_context.read_only_root_filesystem {
+        if security.read_only_root_filesystem {
             command.args(["--read-only", "--read-only-tmpfs=false"]);
         }
-        let user = spec.security_context.run_as_user.or(pod.run_as_user).unwrap_or(0);
+        let user = security.run_as_user.or(pod.run_as_user).unwrap_or(0);
         assert!(pod.run_as_non_root != Some(true) || user != 0);
         command.arg(format!("--user={user}:{}", pod.run_as_group.unwrap_or(0)));
         let memory = spec.resources.limits["memory"].strip_suffix("Mi").expect("a limit in Mi");
@@ -319,10 +313,16 @@ pub fn podman(words: &str) -> Command {
     command
 }
 
-/// A command that runs `image` with `words` behind it, in `network`.
-pub fn plain(network: &Namespace, name: &str, options: &[String], words: &[&str]) -> Container {
+/// `podman run` for a container `name` in `network`, as far as all have it in common.
+fn run_in(network: &Namespace, name: &str) -> Command {
     let mut command = podman(&format!("run --detach --replace --name {name} --no-hosts --dns none"));
     command.args(PODMAN).arg("--network").arg(format!("ns:/proc/{}/ns/net", network.pid()));
+    command
+}
+
+/// Runs [`IMAGE`] with `options`, and with `words` behind it, in `network`.
+pub fn plain(network: &Namespace, name: &str, options: &[String], words: &[&str]) -> Container {
+    let mut command = run_in(network, name);
     command.args(options).arg(IMAGE).args(words);
     Container::started(command, name, Default::default())
 }
